@@ -1,0 +1,201 @@
+"""Folders on disk: written whole or not at all, described by a manifest, read only when they match it.
+
+Every checkpoint and every export is a folder that the ecosystem already understands plus `edge_distil.json`, which says
+what it is, what it was made from, by which command and versions, what was measured of it, and the SHA-256 of each file.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from edge_distil import __version__
+from edge_distil.errors import UserError
+
+MANIFEST = "edge_distil.json"
+FORMAT = 1
+_VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "onnx", "onnxruntime", "coremltools")
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file below a folder except its own manifest, as relative paths in a stable order."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in found if path != Path(MANIFEST))
+
+
+def describe_input(path: Path) -> dict[str, str]:
+    """What a manifest records of an input: its path as given, and a checksum of the file or of the folder's files."""
+    if path.is_file():
+        return {"path": str(path), "sha256": sha256_file(path)}
+    digest = hashlib.sha256()
+    for relative in _files(path):
+        digest.update(f"{relative.as_posix()} {sha256_file(path / relative)}\n".encode())
+    return {"path": str(path), "sha256": digest.hexdigest()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of this toolkit, of Python and of each dependency that decides what a folder holds."""
+    found = {"edge-distil": __version__, "python": platform.python_version()}
+    for name in _VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_output(target: Path, overwrite: bool) -> None:
+    """Refuse an output folder whose replacement would lose something. Call it before any long work.
+
+    Raises `UserError` when the target is a file, holds what this toolkit did not write, or holds an earlier result and
+    `overwrite` is off.
+    """
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise UserError(f"{target}: is not a folder", "give --output a folder that does not exist yet")
+    if target.is_dir() and any(target.iterdir()):
+        if not (target / MANIFEST).is_file():
+            raise UserError(
+                f"{target}: already holds files that edge-distil did not write",
+                "give --output a new or an empty folder; --overwrite replaces earlier results of edge-distil only",
+            )
+        if not overwrite:
+            raise UserError(
+                f"{target}: already holds an earlier result",
+                "add --overwrite to replace it, or give another --output",
+            )
+    ancestor = next(parent for parent in target.absolute().parents if parent.exists())
+    if not ancestor.is_dir() or not os.access(ancestor, os.W_OK):
+        raise UserError(f"{target}: cannot be created, {ancestor} is not writable", "choose another --output")
+
+
+@contextmanager
+def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a staging folder beside `target` that becomes `target` when the block ends well, and vanishes when it fails.
+
+    Everything is flushed to disk before the rename, and an earlier result is removed only after the new one stands in
+    its place. Raises `UserError` as `check_output` does.
+    """
+    check_output(target, overwrite)
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.parent / f".{target.name}.partial-{os.getpid()}"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        yield staging
+        for path in [*staging.rglob("*"), staging]:
+            _sync(path)
+        replaced = target.parent / f".{target.name}.replaced-{os.getpid()}"
+        if target.exists():
+            target.rename(replaced)
+        try:
+            staging.rename(target)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(target)
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    kind: str,
+    task: str,
+    command: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    measured: Mapping[str, Any],
+) -> None:
+    """Write `edge_distil.json` into a finished folder. Call it last: it records the checksum of every file there.
+
+    `kind` is "checkpoint", "onnx", "coreml" or "quickstart"; `task` is "masked-lm" or "question-answering"; `config` is
+    what the command was run with and can be given back to it; `inputs` maps a name to what `describe_input` returned.
+    """
+    manifest = {
+        "format": FORMAT,
+        "kind": kind,
+        "task": task,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "config": dict(config),
+        "inputs": dict(inputs),
+        "versions": versions(),
+        "measured": dict(measured),
+        "files": {
+            relative.as_posix(): {
+                "bytes": (folder / relative).stat().st_size,
+                "sha256": sha256_file(folder / relative),
+            }
+            for relative in _files(folder)
+        },
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in a file. Raises `UserError` that names the line when it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file", "check the path") from None
+    except UnicodeDecodeError as fault:
+        raise UserError(f"{path}: is not UTF-8 text (byte {fault.start})", "save the file as UTF-8 JSON") from None
+    except json.JSONDecodeError as fault:
+        raise UserError(
+            f"{path}: is not valid JSON, line {fault.lineno} column {fault.colno}: {fault.msg}",
+            "check that the whole file was downloaded and that it is JSON",
+        ) from None
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder after every file was held against its checksum; None for a folder without one.
+
+    Raises `UserError` when a file is missing, was changed, or the manifest is of a newer format.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise UserError(
+            f"{path}: is not an edge-distil manifest", "make the folder again with the command that wrote it"
+        )
+    if manifest.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: has format {manifest.get('format')}, this version reads {FORMAT}", "upgrade edge-distil"
+        )
+    for relative, recorded in manifest["files"].items():
+        file = folder / relative
+        if not file.is_file():
+            raise UserError(f"{file}: is missing, {MANIFEST} lists it", "copy the folder again, or make it anew")
+        if file.stat().st_size != recorded["bytes"] or sha256_file(file) != recorded["sha256"]:
+            raise UserError(
+                f"{file}: does not match its checksum in {MANIFEST}",
+                "the file was changed or cut short: copy the folder again, or make it anew",
+            )
+    return manifest

@@ -1,0 +1,645 @@
+"""`edge-distil …`: parse, call, print. Heavy imports stand inside the commands, so that `--help` answers at once."""
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge_distil.errors import UserError
+
+app = typer.Typer(
+    name="edge-distil",
+    help="Distil a BERT into a student of half its layers, ship it to phones and edge CPUs, check what was shipped.",
+    epilog="New here? Run: edge-distil quickstart",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# typer carries its own copy of click: its public errors lead to the base of all usage errors.
+_UsageError: Any = typer.BadParameter.__base__
+
+# Options about how a command is run, not about what it makes: they are not saved with the result.
+_RUN_OPTIONS = frozenset({"config", "json_output", "debug", "overwrite"})
+
+
+@app.callback()
+def _help_by_default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Make the values of a YAML file the defaults of this command's options. Unknown keys are errors."""
+    if path is None:
+        return None
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as fault:
+        raise UserError(f"{path}: cannot be read: {fault.strerror}", "check the path given to --config") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise UserError(f"{path}: is not valid YAML: {' '.join(str(fault).split())}", "mend the file") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no options", "write one `option: value` a line")
+    values = {str(key).replace("-", "_"): value for key, value in values.items()}
+    known = {parameter.name for parameter in context.command.params} - _RUN_OPTIONS - {None}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise UserError(
+            f"{path}: unknown option {', '.join(map(repr, unknown))}",
+            f"{context.command.name} takes: {', '.join(sorted(map(str, known)))}",
+        )
+    context.default_map = {key: value for key, value in values.items() if value is not None}
+    return path
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        callback=_read_config,
+        is_eager=True,
+        help="YAML file with any of these options, e.g. the command.yaml of an earlier result. The command line wins.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result of edge-distil at --output.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Epochs = Annotated[float, typer.Option(min=0.0, help="Passes over the data.")]
+MaxSteps = Annotated[int, typer.Option(min=0, help="Stop after so many steps; 0: after --epochs.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Blocks or windows per step.")]
+LearningRate = Annotated[float, typer.Option(min=0.0, help="Peak learning rate (AdamW, linear decay).")]
+Warmup = Annotated[float, typer.Option(min=0.0, max=1.0, help="Fraction of the steps over which the rate rises.")]
+Dropout = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="Dropout while training; default: the model's own. 0 is faster.")
+]
+Corpus = Annotated[
+    list[Path] | None,
+    typer.Option(help="Text file, .txt or .txt.gz, one paragraph a line, a blank line between documents. Repeatable. "
+                 "Default: the starter corpus."),
+]  # fmt: skip
+BlockLength = Annotated[int, typer.Option(min=8, help="Tokens per training block.")]
+SquadV2 = Annotated[bool, typer.Option("--squad-v2", help="The data is SQuAD v2.0: some questions have no answer.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: one for every core.")]
+
+
+def _options(context: typer.Context) -> dict[str, Any]:
+    """What a command was run with, as it is saved beside the result and can be given back as --config."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {name: plain(value) for name, value in context.params.items() if name not in _RUN_OPTIONS}
+
+
+def _finish(result: dict[str, Any], json_output: bool, *lines: str) -> None:
+    """Print a result: one JSON object, or lines for a person."""
+    print(json.dumps(result, ensure_ascii=False) if json_output else "\n".join(lines))
+
+
+def _trained(result: dict[str, Any]) -> list[str]:
+    figures = [
+        f"  {name}: {value:,.4g}" if isinstance(value, float) else f"  {name}: {value:,}"
+        for name, value in result["metrics"].items()
+        if name != "seconds"
+    ]
+    return [f"wrote {result['output']} in {result['seconds']:.0f} s", *figures]
+
+
+@app.command()
+def quickstart(
+    context: typer.Context,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write everything to.")] = Path("quickstart"),
+    threads: Threads = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    config: Config = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Walk the whole way on the starter set: distil, fine-tune, export, prove, and answer a question. About 5 minutes.
+
+    Needs no data, no network and no GPU. Writes the student, its ONNX export and its Core ML package to --output.
+
+    Example: edge-distil quickstart
+    """
+    import exporters
+    from edge_distil import quickstart as way
+
+    result = way.run(output, export=exporters.export, threads=threads or _cores(), seed=seed, overwrite=overwrite)
+    if json_output:
+        _finish(result, json_output)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from edge_distil.report.tables import table
+
+    shown: Table = table("Starter test set; times for 384 tokens, batch 1", way.HEADERS, way.cells(result["rows"]))
+    Console(width=None if sys.stdout.isatty() else 120).print(shown)
+    answer = result["answer"]
+    print(f"\n{result['passage']}\n\nQ: {result['question']}\nA: {answer['text']}  (int8 ONNX, {answer['score']:.0%})")
+    print(f"\nwrote {result['output']} in {result['seconds']:.0f} s")
+
+
+@app.command()
+def pretrain(
+    context: typer.Context,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the teacher to.")] = Path(
+        "runs/teacher"
+    ),
+    from_encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Encoder to continue from: a BERT folder or hf://owner/name. Default: from scratch."
+        ),
+    ] = None,
+    corpus: Corpus = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="From scratch: folder with the tokenizer.json to use. Default: the starter's.")
+    ] = None,
+    layers: Annotated[int, typer.Option(min=1, help="From scratch: number of layers.")] = 6,
+    hidden_size: Annotated[int, typer.Option(min=2, help="From scratch: width of the hidden states.")] = 128,
+    heads: Annotated[int, typer.Option(min=1, help="From scratch: attention heads.")] = 4,
+    block_length: BlockLength = 256,
+    epochs: Epochs = 1.0,
+    max_steps: MaxSteps = 0,
+    batch_size: BatchSize = 32,
+    learning_rate: LearningRate = 5e-4,
+    warmup: Warmup = 0.05,
+    dropout: Dropout = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    config: Config = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a BERT teacher on plain text by masked-language modelling.
+
+    Reads text files, writes a Hugging Face folder with a masked-LM head, which is what `train` distils. An encoder
+    without such a head (any sentence encoder) is given one with --from.
+
+    Example: edge-distil pretrain --from my-encoder --corpus books.txt.gz --output runs/teacher
+    """
+    from edge_distil import stages
+
+    result = stages.pretrain(
+        output,
+        from_encoder=from_encoder,
+        corpus=corpus or [],
+        tokenizer=tokenizer,
+        layers=layers,
+        hidden_size=hidden_size,
+        heads=heads,
+        block_length=block_length,
+        training={
+            "epochs": epochs,
+            "max_steps": max_steps,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "warmup": warmup,
+            "dropout": dropout,
+            "seed": seed,
+        },
+        config=_options(context),
+        overwrite=overwrite,
+    )
+    _finish(result, json_output, *_trained(result), f"next: edge-distil train --teacher {output}")
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the student to.")] = Path(
+        "runs/student"
+    ),
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="BERT with a masked-LM head: a folder or hf://owner/name. Default: the starter teacher."),
+    ] = None,
+    corpus: Corpus = None,
+    block_length: BlockLength = 256,
+    temperature: Annotated[float, typer.Option(min=1e-3, help="Temperature of the soft targets.")] = 2.0,
+    alpha_ce: Annotated[float, typer.Option(min=0.0, help="Weight of the soft-target loss.")] = 5.0,
+    alpha_mlm: Annotated[float, typer.Option(min=0.0, help="Weight of the masked-LM loss.")] = 2.0,
+    alpha_cos: Annotated[float, typer.Option(min=0.0, help="Weight of the hidden states' cosine loss.")] = 1.0,
+    epochs: Epochs = 1.0,
+    max_steps: MaxSteps = 0,
+    batch_size: BatchSize = 32,
+    learning_rate: LearningRate = 5e-4,
+    warmup: Warmup = 0.05,
+    dropout: Dropout = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    config: Config = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Distil a BERT teacher into a DistilBERT student of half its layers (general distillation, the triple loss).
+
+    Reads a teacher folder and text files, writes the student as a Hugging Face folder with a masked-LM head.
+
+    Example: edge-distil train --teacher runs/teacher --corpus books.txt.gz --output runs/student
+    """
+    from edge_distil import stages
+    from edge_distil.distillation.trainer import LossWeights
+
+    result = stages.train(
+        output,
+        teacher=teacher,
+        corpus=corpus or [],
+        block_length=block_length,
+        weights=LossWeights(temperature, alpha_ce, alpha_mlm, alpha_cos),
+        training={
+            "epochs": epochs,
+            "max_steps": max_steps,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "warmup": warmup,
+            "dropout": dropout,
+            "seed": seed,
+        },
+        config=_options(context),
+        overwrite=overwrite,
+    )
+    _finish(result, json_output, *_trained(result), f"next: edge-distil finetune --task squad --model {output}")
+
+
+@app.command()
+def finetune(
+    context: typer.Context,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the model to.")] = Path("runs/qa"),
+    task: Annotated[str, typer.Option(help="The downstream task: squad.")] = "squad",
+    model: Annotated[
+        str | None,
+        typer.Option(help="What to fine-tune: a folder or hf://owner/name. Default: the starter's masked-LM teacher."),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Question-answering teacher for the second distillation: a folder or hf://owner/name."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="SQuAD file to train on. Default: the starter's questions.")] = None,
+    squad_v2: SquadV2 = False,
+    temperature: Annotated[float, typer.Option(min=1e-3, help="Temperature of the teacher's distributions.")] = 2.0,
+    max_length: Annotated[int, typer.Option(min=16, help="Tokens of a window, question included.")] = 384,
+    doc_stride: Annotated[int, typer.Option(min=1, help="Tokens from one window's start to the next one's.")] = 128,
+    epochs: Epochs = 3.0,
+    max_steps: MaxSteps = 0,
+    batch_size: BatchSize = 16,
+    learning_rate: LearningRate = 1e-4,
+    warmup: Warmup = 0.1,
+    dropout: Dropout = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    config: Config = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Teach a model to answer questions, alone or with a teacher (the second distillation).
+
+    Reads a model folder and a SQuAD v1.1 file, writes a Hugging Face folder with a question-answering head.
+
+    Example: edge-distil finetune --task squad --model runs/student --teacher runs/qa-teacher --data train-v1.1.json
+    """
+    from edge_distil import stages
+
+    _only_squad(task)
+    result = stages.finetune(
+        output,
+        model=model,
+        teacher=teacher,
+        data=data,
+        version_2=squad_v2,
+        temperature=temperature,
+        training={
+            "max_length": max_length,
+            "doc_stride": doc_stride,
+            "epochs": epochs,
+            "max_steps": max_steps,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "warmup": warmup,
+            "dropout": dropout,
+            "seed": seed,
+        },
+        config=_options(context),
+        overwrite=overwrite,
+    )
+    _finish(result, json_output, *_trained(result), f"next: edge-distil evaluate {output}")
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="Checkpoint or ONNX export. Default: the starter's question-answering teacher."),
+    ] = None,
+    task: Annotated[str, typer.Option(help="The downstream task: squad.")] = "squad",
+    data: Annotated[Path | None, typer.Option(help="SQuAD file to score on. Default: the starter's test set.")] = None,
+    squad_v2: SquadV2 = False,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Score this file of predictions, {id: answer}, instead of running a model.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="Which graph of an ONNX export: int8 or fp32.")] = None,
+    max_length: Annotated[int, typer.Option(min=16, help="Tokens of a window, question included.")] = 384,
+    doc_stride: Annotated[int, typer.Option(min=1, help="Tokens from one window's start to the next one's.")] = 128,
+    batch_size: BatchSize = 16,
+    threads: Threads = None,
+    config: Config = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score a checkpoint, an exported artifact or a file of predictions: exact match and F1, as SQuAD counts them.
+
+    Example: edge-distil evaluate runs/qa --data dev-v1.1.json
+    """
+    from edge_distil.tasks.evaluation import evaluate as score
+    from edge_distil.tasks.evaluation import evaluate_predictions
+
+    _only_squad(task)
+    questions = _questions(data, squad_v2)
+    if predictions:
+        result = evaluate_predictions(predictions, questions, version_2=squad_v2)
+    else:
+        answerer = _open(model, precision, threads, max_length=max_length, doc_stride=doc_stride, unanswerable=squad_v2)
+        result = score(answerer, questions, batch_size=batch_size, version_2=squad_v2)
+    figures = f"exact match {result['exact_match']:.2f}, F1 {result['f1']:.2f} on {result['examples']:,} questions"
+    _finish(result, json_output, figures)
+
+
+@app.command()
+def ask(
+    context: typer.Context,
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="Checkpoint or ONNX export. Default: the starter's question-answering teacher."),
+    ] = None,
+    question: Annotated[str | None, typer.Argument(help="The question. Default: one about a starter passage.")] = None,
+    passage: Annotated[
+        Path | None,
+        typer.Option("--context", help="Text file with the passage. Default, without a question: a starter passage."),
+    ] = None,
+    n_best: Annotated[int, typer.Option(min=1, max=20, help="How many answers to give.")] = 1,
+    precision: Annotated[str | None, typer.Option(help="Which graph of an ONNX export: int8 or fp32.")] = None,
+    max_length: Annotated[int, typer.Option(min=16, help="Tokens of a window, question included.")] = 384,
+    doc_stride: Annotated[int, typer.Option(min=1, help="Tokens from one window's start to the next one's.")] = 128,
+    threads: Threads = None,
+    config: Config = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Answer a question from a passage, with the answer's place in it and a score.
+
+    Example: edge-distil ask runs/qa-onnx "Who built the bridge?" --context passage.txt
+    """
+    from edge_distil.starter import example
+
+    if (question is None) != (passage is None):
+        raise UserError("a question and a passage go together", 'edge-distil ask MODEL "question" --context FILE')
+    if question is None or passage is None:
+        question, text, _ = example()
+    else:
+        text = _read_passage(passage)
+    answerer = _open(model, precision, threads, max_length=max_length, doc_stride=doc_stride)
+    answers = answerer.ask(question, text, n_best=n_best)
+    result = {
+        "question": question,
+        "answers": [{"text": a.text, "start": a.start, "end": a.end, "score": a.score} for a in answers],
+    }
+    shown = [] if passage else [text, "", question]
+    _finish(
+        result, json_output, *shown, *(f"{a.text}  ({a.score:.0%}, characters {a.start} to {a.end})" for a in answers)
+    )
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    model: Annotated[
+        Path | None, typer.Argument(help="Checkpoint folder. Default: the starter's question-answering teacher.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="onnx (fp32 and dynamic int8) or coreml (fp16 ML program).")] = "onnx",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write. Default: runs/export-FORMAT.")
+    ] = None,
+    max_length: Annotated[int, typer.Option(min=16, help="Core ML: the fixed number of tokens of an input.")] = 384,
+    data: Annotated[
+        Path | None,
+        typer.Option("--eval", help="SQuAD file to check the artifact on. Default: the starter's test set."),
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(min=0.0, help="F1 points that int8 may lose, else nothing is written.")
+    ] = 1.0,
+    checked_questions: Annotated[int, typer.Option(min=1, help="How many questions of --eval the check asks.")] = 100,
+    overwrite: Overwrite = False,
+    config: Config = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Export a question-answering checkpoint to ONNX or Core ML, checked against the checkpoint before it is written.
+
+    Example: edge-distil export runs/qa --format coreml --output runs/qa-coreml
+    """
+    import exporters
+    from edge_distil.starter import teacher_folder
+
+    if format not in ("onnx", "coreml"):
+        raise UserError(f"--format {format}: unknown format", "the formats are: onnx, coreml")
+    result = exporters.export(
+        model or teacher_folder("question-answering"),
+        output or Path(f"runs/export-{format}"),
+        format=format,  # type: ignore[arg-type]
+        questions=_questions(data)[:checked_questions],
+        max_length=max_length,
+        max_drop=max_drop,
+        config=_options(context),
+        overwrite=overwrite,
+    )
+    lines = [f"  {file['path']}: {file['precision']}, {file['bytes'] / 1e6:.1f} MB" for file in result["files"]]
+    checked = [f"  {name}: {value}" for name, value in result["gate"].items()]
+    _finish(
+        result, json_output, f"wrote {result['artifact']} in {result['seconds']:.0f} s", *lines, "checked:", *checked
+    )
+
+
+@app.command()
+def bench(
+    context: typer.Context,
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Checkpoints and ONNX exports. Default: BERT-base and DistilBERT shapes, random weights."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to run: cpu.")] = "cpu",
+    data: Annotated[
+        Path | None, typer.Option(help="SQuAD file to take questions from. Default: the starter's test set.")
+    ] = None,
+    questions: Annotated[int, typer.Option(min=1, help="How many questions to ask.")] = 8,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each question is asked.")] = 3,
+    warmup: Annotated[int, typer.Option(min=0, help="Calls before the measurement begins.")] = 3,
+    tokens: Annotated[
+        int, typer.Option(min=0, help="Pad or cut every input to so many tokens; 0: its own length.")
+    ] = 384,
+    threads: Threads = None,
+    config: Config = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure latency, batch 1, with and without tokenisation: torch and ONNX Runtime, contenders taking turns.
+
+    Example: edge-distil bench runs/qa-teacher runs/qa-student-onnx --data dev-v1.1.json
+    """
+    from tempfile import TemporaryDirectory
+
+    from edge_distil import bench as study
+    from edge_distil.console import progress
+    from edge_distil.report.tables import bench_table
+
+    if device != "cpu":
+        raise UserError(f"--device {device}: unknown device", "the devices are: cpu")
+    asked = _questions(data)[:questions]
+    threads = threads or _cores()
+    with TemporaryDirectory(prefix="edge-distil-bench-") as scratch:
+        contenders = _given_contenders(models, threads) if models else _random_contenders(Path(scratch), threads)
+        with progress("measuring", len(contenders) * (warmup + repeats * len(asked))) as advance:
+            rows = study.measure(
+                contenders,
+                asked,
+                threads=threads,
+                tokens=tokens or None,
+                repeats=repeats,
+                warmup=warmup,
+                progress=advance,
+            )
+    report = study.report(rows, threads=threads, questions=len(asked), tokens=tokens or None)
+    if json_output:
+        _finish(report, json_output)
+    else:
+        from rich import print as show
+
+        show(bench_table(report))
+
+
+def _only_squad(task: str) -> None:
+    if task != "squad":
+        raise UserError(f"--task {task}: unknown task", "the tasks are: squad")
+
+
+def _questions(data: Path | None, version_2: bool = False) -> Any:
+    """The questions of a file, or the starter's test set."""
+    from edge_distil.starter import questions
+    from edge_distil.tasks.squad import parse_squad, read_squad
+
+    if data is None:
+        return parse_squad(questions("test"), "starter set, test")
+    return read_squad(data, version_2=version_2)
+
+
+def _open(model: Path | None, precision: str | None, threads: int | None, **options: Any) -> Any:
+    """A `QuestionAnswerer` over a folder, or over the starter's teacher."""
+    from edge_distil.qa import QuestionAnswerer
+    from edge_distil.runtimes import open_runtime
+    from edge_distil.starter import teacher_folder
+
+    folder = model or teacher_folder("question-answering")
+    return QuestionAnswerer(open_runtime(folder, precision=precision, threads=threads), **options)
+
+
+def _read_passage(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file", "check the path given to --context") from None
+    except UnicodeDecodeError as fault:
+        raise UserError(f"{path}: is not UTF-8 text (byte {fault.start})", "convert the file to UTF-8") from None
+    if not text.strip():
+        raise UserError(f"{path}: is empty", "give a passage with some text in it")
+    return text
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _random_contenders(scratch: Path, threads: int) -> list[Any]:
+    """BERT-base and DistilBERT of the true shapes with random weights, in torch and in ONNX Runtime."""
+    from edge_distil.bench import Contender, random_model
+    from edge_distil.console import note
+    from edge_distil.runtimes.onnx import OnnxRuntime
+    from edge_distil.runtimes.torch import TorchRuntime
+    from edge_distil.starter import build_tokenizer
+    from edge_distil.tokenization import special_tokens
+    from exporters.encoder import PlainEncoder
+    from exporters.onnx import write_graphs
+
+    note("no model given: timing BERT-base and DistilBERT with random weights of the true shapes")
+    tokenizer = build_tokenizer()
+    contenders = []
+    for shape, name in (("bert-base", "BERT-base"), ("distilbert", "DistilBERT")):
+        folder = scratch / shape
+        folder.mkdir()
+        tokenizer.save(str(folder / "tokenizer.json"))
+        model = random_model(shape)  # type: ignore[arg-type]
+        graphs = write_graphs(PlainEncoder.from_library(model, special_tokens(tokenizer).sep), folder)
+        contenders.append(Contender(name, TorchRuntime(model, folder), random_weights=True))
+        contenders += [
+            Contender(name, OnnxRuntime(folder, precision=precision, threads=threads), random_weights=True)
+            for precision in graphs
+        ]
+    return contenders
+
+
+def _given_contenders(models: list[Path], threads: int) -> list[Any]:
+    from edge_distil.bench import Contender
+    from edge_distil.runtimes import open_runtime
+    from edge_distil.runtimes.onnx import GRAPHS
+
+    contenders = []
+    for folder in models:
+        present: list[str | None] = [precision for precision, graph in GRAPHS.items() if (folder / graph).is_file()]
+        for precision in present or [None]:
+            contenders.append(Contender(folder.name, open_runtime(folder, precision=precision, threads=threads)))
+    return contenders
+
+
+def main() -> None:
+    """The console script. Exits with 2 and two lines, `error: …` and `hint: …`, for what the user can fix."""
+    debug = "--debug" in sys.argv
+    try:
+        status = app(standalone_mode=False)
+    except UserError as fault:
+        status = _fail(fault.message, fault.hint, debug)
+    except _UsageError as fault:
+        command = fault.ctx.command_path if fault.ctx else "edge-distil"
+        status = _fail(fault.format_message(), f"see {command} --help", debug)
+    except OSError as fault:
+        where = f"{fault.filename}: " if fault.filename else ""
+        status = _fail(
+            f"{where}{fault.strerror or fault}", "check free space and permissions, then run it again", debug
+        )
+    except (typer.Abort, KeyboardInterrupt):
+        print("stopped", file=sys.stderr)
+        status = 130
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, hint: str, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {message}\nhint: {hint}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""What the user sees while a command runs: progress and notes on stderr, quiet when that is not a terminal."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+stderr = Console(stderr=True)
+
+
+def note(message: str) -> None:
+    """One line for the user about what happens now."""
+    stderr.print(message, highlight=False)
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr. Gives `advance(steps=1, status="")`, where `status` is shown beside the bar."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+    )
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as bar:
+        task = bar.add_task(description, total=total, status="")
+
+        def advance(steps: int = 1, status: str = "") -> None:
+            bar.update(task, advance=steps)
+            if status:
+                bar.update(task, status=status)
+
+        yield advance

@@ -1,0 +1,1 @@
+"""General distillation: the student's architecture and initialisation, the losses, the trainers."""

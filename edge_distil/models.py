@@ -1,0 +1,119 @@
+"""Loading models safely: safetensors only, no code from the folder, never a random head by accident."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForQuestionAnswering, PreTrainedModel
+
+from edge_distil.checkpoints import read_manifest
+from edge_distil.errors import UserError
+from edge_distil.tasks import Task
+from edge_distil.tokenization import check_belongs, load_tokenizer
+
+_HUB = "hf://"
+_FAMILIES = ("bert", "distilbert")
+_CLASSES: dict[str, Any] = {"masked-lm": AutoModelForMaskedLM, "question-answering": AutoModelForQuestionAnswering}
+_MAKE_HEAD = {
+    "masked-lm": "train one first: edge-distil pretrain --from {folder}",
+    "question-answering": "fine-tune it first: edge-distil finetune --task squad --model {folder}",
+}
+
+# The library reports missing weights as a table on the log. Here they are errors, so the log stays quiet.
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def supports_bf16() -> bool:
+    """Whether bf16 matrix products have instructions of their own here; emulated ones are slower than fp32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
+def resolve(name: str | Path) -> Path:
+    """The local folder of a model. `hf://owner/name` is fetched from the Hugging Face hub, anything else is a path.
+
+    Raises `UserError` when there is no such folder, or the hub does not give it.
+    """
+    if not str(name).startswith(_HUB):
+        folder = Path(name)
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder}: no such model folder",
+                "give a folder with config.json in it, or hf://owner/name for a hub model",
+            )
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder}: has no config.json", "give a Hugging Face model folder")
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        patterns = ["*.json", "*.txt", "*.safetensors", "onnx/*", "*.mlpackage/*"]
+        return Path(snapshot_download(str(name).removeprefix(_HUB), allow_patterns=patterns))
+    except Exception as fault:  # the hub client raises many kinds: offline, no such name, no permission
+        raise UserError(f"{name}: the hub did not give it: {fault}", "check the name and the network") from None
+
+
+def load_config(folder: Path) -> Any:
+    """The configuration of a BERT or DistilBERT folder. Raises `UserError` for any other architecture."""
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, OSError, KeyError) as fault:
+        raise UserError(f"{folder / 'config.json'}: {str(fault).splitlines()[0]}", "give a BERT model folder") from None
+    if config.model_type not in _FAMILIES:
+        raise UserError(
+            f"{folder}: is a {config.model_type!r} model, only {' and '.join(_FAMILIES)} are supported",
+            "use a BERT or DistilBERT folder",
+        )
+    return config
+
+
+def load_model(name: str | Path, task: Task, *, new_head: bool = False) -> PreTrainedModel:
+    """A model in fp32 with the head of `task`, from a folder of safetensors whose manifest, if any, was checked.
+
+    A checkpoint without that head would load with random weights and give noise: it is refused, unless `new_head` says
+    that a fresh one is wanted. Raises `UserError`.
+    """
+    folder = resolve(name)
+    read_manifest(folder)
+    config = load_config(folder)
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(
+            f"{folder}: has no .safetensors weights",
+            "pickled weights (.bin, .pt) are never loaded: save the model again with safe_serialization",
+        )
+    check_belongs(load_tokenizer(folder), config.vocab_size, folder)
+    try:
+        model, report = _CLASSES[task].from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, RuntimeError, ValueError) as fault:
+        raise UserError(
+            f"{folder}: the weights do not load: {str(fault).strip().splitlines()[0]}",
+            "check that config.json and model.safetensors come from the same model",
+        ) from None
+    missing = sorted(report["missing_keys"])
+    in_encoder = [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]
+    if in_encoder or report["mismatched_keys"]:
+        first = in_encoder[0] if in_encoder else sorted(report["mismatched_keys"])[0]
+        raise UserError(
+            f"{folder}: the weights do not fit config.json, first at {first}",
+            "check that config.json and model.safetensors come from the same model",
+        )
+    if missing and not new_head:
+        raise UserError(
+            f"{folder}: has no {task} head ({missing[0]} is missing), its output would be noise",
+            _MAKE_HEAD[task].format(folder=folder),
+        )
+    return model.eval()

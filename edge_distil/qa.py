@@ -1,0 +1,78 @@
+"""Text in, answers out, over any runtime."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from edge_distil.runtimes import Runtime, open_runtime
+from edge_distil.tasks.squad import DOC_STRIDE, MAX_LENGTH, Answer, Question, Window, best_spans, pad, windows
+from edge_distil.tokenization import load_tokenizer, special_tokens
+
+
+def predict_windows(
+    runtime: Runtime, prepared: Sequence[Window], pad_id: int, *, batch_size: int = 16
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Run windows in batches of like length, so that little is spent on padding.
+
+    Yields (index of the window, start logits [L], end logits [L]) with L its own number of tokens, in no fixed order.
+    """
+    by_length = sorted(range(len(prepared)), key=lambda index: -len(prepared[index].input_ids))
+    for first in range(0, len(by_length), batch_size):
+        indices = by_length[first : first + batch_size]
+        logits = runtime(*pad([prepared[index] for index in indices], pad_id, runtime.fixed_length))
+        for row, index in enumerate(indices):
+            length = len(prepared[index].input_ids)
+            yield index, logits["start_logits"][row, :length], logits["end_logits"][row, :length]
+
+
+class QuestionAnswerer:
+    """Answers questions about passages of any length, with character offsets into the passage as given."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        tokenizer: Tokenizer | None = None,
+        max_length: int = MAX_LENGTH,
+        doc_stride: int = DOC_STRIDE,
+        unanswerable: bool = False,
+    ) -> None:
+        """`runtime` must give `start_logits` and `end_logits`; its folder's tokeniser is used unless one is given."""
+        self.runtime = runtime
+        self.tokenizer = tokenizer or load_tokenizer(runtime.folder)
+        self.max_length = runtime.fixed_length or max_length
+        self.doc_stride = doc_stride
+        self.unanswerable = unanswerable
+        self._pad_id = special_tokens(self.tokenizer).pad
+
+    @classmethod
+    def open(cls, folder: Path, **options: object) -> "QuestionAnswerer":
+        """Over whatever a folder holds: a checkpoint or an export. `options` go to `open_runtime`."""
+        return cls(open_runtime(folder, **options))  # type: ignore[arg-type]
+
+    def ask(self, question: str, context: str, *, n_best: int = 1) -> list[Answer]:
+        """The `n_best` answers to one question, best first."""
+        return self.ask_all([Question("question", question, context, ())])["question"][:n_best]
+
+    def ask_all(
+        self,
+        questions: Sequence[Question],
+        *,
+        batch_size: int = 16,
+        progress: Callable[[int], None] = lambda windows_done: None,
+    ) -> dict[str, list[Answer]]:
+        """Ranked answers by question id. `progress` is told how many more windows were run."""
+        prepared = windows(questions, self.tokenizer, max_length=self.max_length, doc_stride=self.doc_stride)
+        logits: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for index, start_L, end_L in predict_windows(self.runtime, prepared, self._pad_id, batch_size=batch_size):
+            logits[index] = (start_L, end_L)
+            progress(1)
+        of_question: list[list[tuple[Window, np.ndarray, np.ndarray]]] = [[] for _ in questions]
+        for index, window in enumerate(prepared):
+            of_question[window.question].append((window, *logits[index]))
+        return {
+            question.id: best_spans(found, question.context, unanswerable=self.unanswerable)
+            for question, found in zip(questions, of_question, strict=True)
+        }

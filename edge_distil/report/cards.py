@@ -1,0 +1,51 @@
+"""The model card of a checkpoint: what it is, what it was made from, what was measured, how to use it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_USE = {
+    "masked-lm": "edge-distil finetune --task squad --model FOLDER",
+    "question-answering": 'edge-distil ask FOLDER "your question" --context passage.txt',
+}
+
+
+def checkpoint_card(
+    *,
+    title: str,
+    task: str,
+    command: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    measured: Mapping[str, Any],
+) -> str:
+    """The Markdown of a model card, with the metadata block that the Hugging Face hub reads."""
+    rows = "\n".join(
+        f"| {name} | {value:.4g} |" if isinstance(value, float) else f"| {name} | {value} |"
+        for name, value in measured.items()
+    )
+    sources = "\n".join(f"* {name}: `{json.dumps(value, ensure_ascii=False)}`" for name, value in inputs.items())
+    pipeline = {"masked-lm": "fill-mask", "question-answering": "question-answering"}[task]
+    return f"""---
+library_name: transformers
+pipeline_tag: {pipeline}
+language: en
+---
+# {title}
+
+Made by `edge-distil {command}`. To make it again: `edge-distil {command} --config command.yaml`.
+
+Made from:
+
+{sources}
+
+Measured when it was made:
+
+| figure | value |
+|---|---|
+{rows}
+
+Use it:
+
+    {_USE[task]}
+"""

@@ -1,0 +1,55 @@
+"""One small interface, token ids and mask in, logits out, over every way to run a model or an exported artifact."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from edge_distil.checkpoints import read_manifest
+from edge_distil.errors import UserError
+from edge_distil.tasks import Task
+
+
+class Runtime(Protocol):
+    """A model that is ready to run.
+
+    `name` is the engine ("torch", "onnxruntime"), `precision` what its weights are stored in ("fp32", "int8"),
+    `outputs` the names that a call returns, `fixed_length` the only length it takes, None where any will do, and
+    `folder` holds the model's tokeniser.
+    """
+
+    name: str
+    precision: str
+    outputs: tuple[str, ...]
+    fixed_length: int | None
+    folder: Path
+
+    def __call__(self, input_ids_BL: np.ndarray, attention_mask_BL: np.ndarray) -> dict[str, np.ndarray]:
+        """Run a batch. Both inputs are int64 [B, L]; each output is float32, [B, L] for start and end logits."""
+        ...
+
+
+def open_runtime(
+    folder: Path, *, task: Task = "question-answering", precision: str | None = None, threads: int | None = None
+) -> Runtime:
+    """The runtime that fits a folder: torch for a checkpoint, ONNX Runtime for an ONNX export.
+
+    `precision` picks one graph of an ONNX export (its int8 graph by default, where there is one). `threads` bounds the
+    cores used. Raises `UserError` when the folder is of another kind, lacks that precision, or does not match its
+    manifest.
+    """
+    manifest = read_manifest(folder)
+    kind = manifest["kind"] if manifest else ("onnx" if (folder / "onnx").is_dir() else "checkpoint")
+    if kind == "onnx":
+        from edge_distil.runtimes.onnx import OnnxRuntime
+
+        return OnnxRuntime(folder, precision=precision, threads=threads)
+    if kind == "checkpoint":
+        if precision not in (None, "fp32"):
+            raise UserError(f"{folder}: a checkpoint runs in fp32, not {precision}", "export it for other precisions")
+        from edge_distil.runtimes.torch import TorchRuntime
+
+        return TorchRuntime.load(folder, task=task, threads=threads)
+    raise UserError(
+        f"{folder}: a {kind} artifact cannot be run here", "give a checkpoint or an ONNX export of the same model"
+    )

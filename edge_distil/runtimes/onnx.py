@@ -1,0 +1,42 @@
+"""ONNX exports, run by ONNX Runtime on the CPU."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from edge_distil.errors import UserError
+
+# The names that transformers.js and optimum look for, best for the CPU first.
+GRAPHS = {"int8": "onnx/model_quantized.onnx", "fp32": "onnx/model.onnx"}
+
+
+class OnnxRuntime:
+    """One graph of an ONNX export behind the interface of `edge_distil.runtimes.Runtime`."""
+
+    name = "onnxruntime"
+    fixed_length: int | None = None
+
+    def __init__(self, folder: Path, *, precision: str | None = None, threads: int | None = None) -> None:
+        """Open the graph of a precision, or the smallest one there. Raises `UserError` when there is none."""
+        present = [key for key, relative in GRAPHS.items() if (folder / relative).is_file()]
+        if not present or (precision and precision not in present):
+            raise UserError(
+                f"{folder}: holds no {precision or 'ONNX'} graph (it has: {', '.join(present) or 'none'})",
+                "export it: edge-distil export MODEL --format onnx",
+            )
+        self.folder = folder
+        self.precision = precision or present[0]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0  # 0: one for every core
+        options.log_severity_level = 3
+        path = folder / GRAPHS[self.precision]
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as fault:  # onnxruntime's exceptions share no public base class
+            raise UserError(f"{path}: ONNX Runtime cannot load it: {fault}", "export the model again") from None
+        self.outputs = tuple(output.name for output in self._session.get_outputs())
+
+    def __call__(self, input_ids_BL: np.ndarray, attention_mask_BL: np.ndarray) -> dict[str, np.ndarray]:
+        values = self._session.run(None, {"input_ids": input_ids_BL, "attention_mask": attention_mask_BL})
+        return dict(zip(self.outputs, values, strict=True))

@@ -1,0 +1,181 @@
+"""The arrows of the pipeline as functions: each reads folders and files, and writes one whole folder.
+
+The command line is a thin caller of these; so can a script be. Every function returns what `--json` prints: `output`,
+`metrics`, `seconds`. A None for a model, a corpus or a data file means the starter set.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
+
+from edge_distil import starter
+from edge_distil.checkpoints import check_output, describe_input, new_folder, write_manifest
+from edge_distil.console import note
+from edge_distil.corpus.blocks import pack
+from edge_distil.corpus.text import read_documents
+from edge_distil.distillation.pretraining import TrainedModel, new_teacher
+from edge_distil.distillation.pretraining import pretrain as _pretrain
+from edge_distil.distillation.trainer import LossWeights, distil
+from edge_distil.errors import UserError
+from edge_distil.models import load_model, resolve
+from edge_distil.report.cards import checkpoint_card
+from edge_distil.runtimes.torch import TorchRuntime
+from edge_distil.tasks import Task
+from edge_distil.tasks.finetuning import SecondDistillation, finetune_squad
+from edge_distil.tasks.squad import Question, parse_squad, read_squad
+from edge_distil.tokenization import check_same, load_tokenizer, save_tokenizer, write_tokenizer_config
+
+STARTER = {"starter": "the embedded starter set"}
+
+
+def squad_questions(data: Path | None, split: str, *, version_2: bool = False) -> list[Question]:
+    """The questions of a SQuAD file, or of a split of the starter set. Raises `UserError` as `read_squad` does."""
+    if data is None:
+        return parse_squad(starter.questions(split), f"starter set, {split}")
+    return read_squad(data, version_2=version_2)
+
+
+def pretrain(
+    output: Path,
+    *,
+    from_encoder: str | None,
+    corpus: Sequence[Path],
+    tokenizer: Path | None,
+    layers: int,
+    hidden_size: int,
+    heads: int,
+    block_length: int,
+    training: Mapping[str, Any],
+    config: Mapping[str, Any],
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Masked-language-model training of a BERT teacher, from random weights or from an encoder folder.
+
+    `training` holds the keyword arguments of `distillation.pretraining.pretrain`; `config` is written beside the model.
+    """
+    check_output(output, overwrite)
+    begun = time.monotonic()
+    source = resolve(from_encoder) if from_encoder else tokenizer
+    used = load_tokenizer(source) if source else starter.build_tokenizer()
+
+    def make_model() -> PreTrainedModel:
+        if from_encoder:
+            return load_model(from_encoder, "masked-lm", new_head=True)
+        return new_teacher(used, layers=layers, hidden_size=hidden_size, heads=heads, positions=max(512, block_length))
+
+    blocks = _blocks(corpus, used, block_length)
+    result = _pretrain(make_model, used, blocks, **training)
+    inputs = _inputs(corpus, "corpus") | ({"encoder": describe_input(source)} if source else {})
+    return _write(output, result, "masked-lm", "pretrain", source or used, config, inputs, begun, overwrite)
+
+
+def train(
+    output: Path,
+    *,
+    teacher: str | None,
+    corpus: Sequence[Path],
+    block_length: int,
+    weights: LossWeights,
+    training: Mapping[str, Any],
+    config: Mapping[str, Any],
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """General distillation of a BERT masked-LM teacher into a DistilBERT student of half its layers.
+
+    `training` holds the keyword arguments of `distillation.trainer.distil`; `config` is written beside the model.
+    """
+    check_output(output, overwrite)
+    begun = time.monotonic()
+    folder = resolve(teacher) if teacher else starter.teacher_folder("masked-lm")
+    model = load_model(folder, "masked-lm")
+    if model.config.model_type != "bert":
+        raise UserError(f"{folder}: is a {model.config.model_type} model, not a BERT", "give a BERT teacher")
+    used = load_tokenizer(folder)
+    blocks = _blocks(corpus, used, block_length)
+    result = distil(model, used, blocks, weights=weights, **training)
+    inputs = _inputs(corpus, "corpus") | {"teacher": describe_input(folder)}
+    return _write(output, result, "masked-lm", "train", folder, config, inputs, begun, overwrite)
+
+
+def finetune(
+    output: Path,
+    *,
+    model: str | None,
+    teacher: str | None,
+    data: Path | None,
+    version_2: bool,
+    temperature: float,
+    training: Mapping[str, Any],
+    config: Mapping[str, Any],
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Fine-tune on SQuAD questions; with a question-answering teacher, the second distillation.
+
+    `training` holds the keyword arguments of `tasks.finetuning.finetune_squad`; `config` is written beside the model.
+    """
+    check_output(output, overwrite)
+    begun = time.monotonic()
+    questions = squad_questions(data, "train", version_2=version_2)
+    folder = resolve(model) if model else starter.teacher_folder("masked-lm")
+    used = load_tokenizer(folder)
+    distillation = None
+    inputs = _inputs([data] if data else [], "data") | {"model": describe_input(folder)}
+    if teacher:
+        teacher_folder = resolve(teacher)
+        check_same(load_tokenizer(teacher_folder), teacher_folder, used, folder)
+        runtime = TorchRuntime.load(teacher_folder, task="question-answering", bf16=True)
+        distillation = SecondDistillation(runtime, temperature=temperature)
+        inputs["teacher"] = describe_input(teacher_folder)
+    loaded = load_model(folder, "question-answering", new_head=True)
+    result = finetune_squad(loaded, used, questions, distillation=distillation, **training)
+    return _write(output, result, "question-answering", "finetune", folder, config, inputs, begun, overwrite)
+
+
+def _blocks(corpus: Sequence[Path], tokenizer: Tokenizer, length: int) -> Any:
+    note("reading the corpus")
+    documents = read_documents(corpus) if corpus else starter.corpus("train")
+    return pack(documents, tokenizer, length)
+
+
+def _inputs(paths: Sequence[Path], name: str) -> dict[str, Any]:
+    return {name: [describe_input(path) for path in paths] if paths else STARTER}
+
+
+def _write(
+    output: Path,
+    result: TrainedModel,
+    task: Task,
+    command: str,
+    tokenizer: Path | Tokenizer,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    begun: float,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Write a checkpoint folder: model, tokeniser, card, configuration, loss curve, manifest."""
+    parameters = sum(weight.numel() for weight in result.model.parameters())
+    seconds = time.monotonic() - begun
+    measured = {**result.metrics, "parameters": parameters, "seconds": seconds}
+    with new_folder(output, overwrite=overwrite) as folder:
+        result.model.save_pretrained(folder)
+        if isinstance(tokenizer, Path):
+            save_tokenizer(tokenizer, folder, result.model.config.max_position_embeddings)
+        else:
+            tokenizer.save(str(folder / "tokenizer.json"))
+            write_tokenizer_config(folder, lower_case=True, max_length=result.model.config.max_position_embeddings)
+        (folder / "command.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
+        (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in result.curve), encoding="utf-8")
+        card = checkpoint_card(
+            title=output.absolute().name, task=task, command=command, config=config, inputs=inputs, measured=measured
+        )
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        write_manifest(
+            folder, kind="checkpoint", task=task, command=command, config=config, inputs=inputs, measured=measured
+        )
+    return {"output": str(output), "metrics": measured, "seconds": round(seconds, 1)}

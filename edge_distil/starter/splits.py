@@ -1,0 +1,64 @@
+"""The starter set as the rest of the toolkit reads it: SQuAD v1.1 questions, and text for masked-language modelling."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from edge_distil.starter import generator
+from edge_distil.starter.names import SPLITS
+
+PASSAGES = {"train": 3000, "dev": 100, "test": 100}
+DOCUMENTS = {"train": 6000, "dev": 200, "test": 200}
+RESTATEMENTS = 4
+# "Who first climbed …?", where the passage says it in other words.
+EXAMPLE_PASSAGE, EXAMPLE_QUESTION = 34, 2
+
+
+def questions(split: str, passages: int | None = None, seed: int = generator.SEED) -> dict[str, Any]:
+    """Questions about generated passages, in the format of SQuAD v1.1.
+
+    Returns `{"version": "1.1", "data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question", "answers":
+    [{"text", "answer_start"}]}]}]}]}`, one article a passage. An id such as `starter-train-00012-founding_year-1` tells
+    the split, the passage, the kind of question and its place among the questions of the passage.
+
+    `split` is "train", "dev" or "test"; no invented name occurs in two of them. By default there are 3000, 100 and 100
+    passages. Raises ValueError for an unknown split.
+    """
+    articles = []
+    for index, passage in enumerate(_passages(split, passages, PASSAGES, seed)):
+        qas = [
+            {
+                "id": f"starter-{split}-{index:05d}-{question.kind}-{number}",
+                "question": question.text,
+                "answers": [{"text": question.answer, "answer_start": question.start}],
+            }
+            for number, question in enumerate(passage.questions)
+        ]
+        articles.append({"title": passage.title, "paragraphs": [{"context": passage.text, "qas": qas}]})
+    return {"version": "1.1", "data": articles}
+
+
+def corpus(split: str, documents: int | None = None, seed: int = generator.SEED) -> list[str]:
+    """Plain text for masked-language modelling.
+
+    Returns documents of two paragraphs joined by a newline: a passage, then some of its facts told again as questions
+    and answers, which a masked language model can only complete by looking them up. The first documents hold the
+    passages of `questions`; by default twice as many documents as passages are made. To write a corpus file, join the
+    documents with a blank line. Raises ValueError for an unknown split.
+    """
+    return [
+        passage.text + "\n" + " ".join(f"{q.text} {q.reply}" for q in passage.questions[:RESTATEMENTS])
+        for passage in _passages(split, documents, DOCUMENTS, seed)
+    ]
+
+
+def example() -> tuple[str, str, str]:
+    """A question, a passage of the test split that answers it, and the answer."""
+    *_, passage = generator.passages("test", EXAMPLE_PASSAGE + 1)
+    question = passage.questions[EXAMPLE_QUESTION]
+    return question.text, passage.text, question.answer
+
+
+def _passages(split: str, count: int | None, defaults: dict[str, int], seed: int) -> Iterator[generator.Passage]:
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+    return generator.passages(split, defaults[split] if count is None else count, seed)

@@ -1,0 +1,76 @@
+"""The README of an export: what it is, how to load it, what the gate measured."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_ONNX = """\
+```python
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("tokenizer.json")
+session = onnxruntime.InferenceSession("onnx/model_quantized.onnx", providers=["CPUExecutionProvider"])
+encoding = tokenizer.encode({texts})
+{outputs} = session.run(
+    None,
+    {{"input_ids": np.array([encoding.ids]), "attention_mask": np.array([encoding.attention_mask])}},
+)
+```
+
+`onnx/model.onnx` is fp32, `onnx/model_quantized.onnx` dynamic int8. Both take `input_ids` and `attention_mask`, int64
+`[batch, length]`, and were checked with up to {max_length} tokens; segments and positions are computed inside. The
+layout is the one that transformers.js looks for.
+"""
+_COREML = """\
+Drag `model.mlpackage` and `tokenizer.json` into an Xcode project; Xcode makes a Swift class of the package.
+
+`model.mlpackage` is an fp16 ML program for iOS 16 and macOS 13 or later. It takes `input_ids` and `attention_mask`,
+int32 `[1, {max_length}]`, padded to that length with a mask of 0, and gives {outputs} in float32; segments and
+positions are computed inside.
+"""
+_HOW_TO = {"onnx": _ONNX, "coreml": _COREML}
+_TEXTS = {"question-answering": '"Who wrote it?", "Ada wrote it."', "masked-lm": '"The capital is [MASK]."'}
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _measured_table(measured: Mapping[str, Any]) -> str:
+    """One row for each artifact, one column for each figure; counts of operations are left to the manifest."""
+    rows = {what: figures for what, figures in measured.items() if isinstance(figures, Mapping)}
+    columns = dict.fromkeys(
+        name for figures in rows.values() for name, value in figures.items() if not isinstance(value, Mapping)
+    )
+    table = [["", *(name.replace("_", " ") for name in columns)], ["---"] * (len(columns) + 1)]
+    table += [[what, *(_figure(figures.get(name, "")) for name in columns)] for what, figures in rows.items()]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+
+
+def model_card(
+    source: str, format: str, *, task: str, outputs: tuple[str, ...], max_length: int, measured: Mapping[str, Any]
+) -> str:
+    """The Markdown text of an export's README. `measured` is what the gate returned."""
+    names = ", ".join(outputs) if format == "onnx" else " and ".join(f"`{name}`" for name in outputs)
+    how_to = _HOW_TO[format].format(texts=_TEXTS[task], outputs=names, max_length=max_length)
+    tried_on = f"{measured['questions']} questions" if "questions" in measured else f"{measured['texts']} texts"
+    return f"""\
+---
+pipeline_tag: {"fill-mask" if task == "masked-lm" else task}
+tags: [edge-distil, {format}]
+---
+
+# {source}, exported to {"ONNX" if format == "onnx" else "Core ML"}
+
+Made by `edge-distil export`; `edge_distil.json` says from what, with which versions, and the checksum of every file.
+
+## How to use it
+
+{how_to}
+## What was measured
+
+Before it was written, on {tried_on}, against the checkpoint in fp32:
+
+{_measured_table(measured)}
+"""

@@ -1,0 +1,268 @@
+"""The latency study: exact arithmetic under a clock of our own, and one real run of a tiny model."""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import DistilBertConfig, DistilBertForQuestionAnswering
+
+from edge_distil import machine, starter
+from edge_distil.bench import Contender, latency, measure, random_model, report
+from edge_distil.errors import UserError
+from edge_distil.report.tables import BENCH_HEADERS, bench_rows, bench_table, markdown, megabytes, table
+from edge_distil.runtimes.torch import TorchRuntime
+from edge_distil.tasks.squad import Question, parse_squad
+
+KEYS = {"model", "runtime", "precision", "tokens", "tokenization", "median_ms", "p90_ms", "ratio", "calls"}
+KEYS |= {"random_weights"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer")
+    starter.build_tokenizer().save(str(path / "tokenizer.json"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def questions() -> list[Question]:
+    return parse_squad(starter.questions("test", passages=5), "starter")
+
+
+class Clock:
+    """Time that passes only when told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeRuntime:
+    """Takes the next of `seconds`, over and over, for each call, and notes the call in a log shared with others."""
+
+    name = "fake"
+    precision = "fp32"
+    outputs = ("start_logits", "end_logits")
+    fixed_length: int | None = None
+
+    def __init__(
+        self, folder: Path, clock: Clock, seconds: list[float], log: list["FakeRuntime"] | None = None
+    ) -> None:
+        self.folder = folder
+        self.clock = clock
+        self.seconds = seconds
+        self.shapes: list[tuple[int, ...]] = []
+        self.inputs: list[np.ndarray] = []
+        self.threads: set[int] = set()
+        self.log = log if log is not None else []
+
+    def __call__(self, input_ids_BL: np.ndarray, attention_mask_BL: np.ndarray) -> dict[str, np.ndarray]:
+        self.clock.now += self.seconds[len(self.inputs) % len(self.seconds)]
+        self.shapes.append(input_ids_BL.shape)
+        self.inputs.append(input_ids_BL)
+        self.threads.add(torch.get_num_threads())
+        self.log.append(self)
+        return {name: np.zeros(input_ids_BL.shape, dtype=np.float32) for name in self.outputs}
+
+
+def test_median_percentile_and_ratio_are_those_worked_out_by_hand(folder: Path, questions: list[Question]) -> None:
+    clock = Clock()
+    # One warm-up call of 9 s, then 1 to 4 ms: median 2.5, and 3 + 0.7 * (4 - 3) at the 90th percentile.
+    slow = FakeRuntime(folder, clock, [9.0, 0.001, 0.002, 0.003, 0.004])
+    fast = FakeRuntime(folder, clock, [9.0, 0.001, 0.001, 0.001, 0.001])
+    contenders = [Contender("slow", slow), Contender("fast", fast, random_weights=True)]
+    rows = measure(contenders, questions[:2], threads=1, repeats=2, warmup=1, clock=clock)
+    assert [(row["model"], row["tokenization"]) for row in rows] == [
+        ("slow", True),
+        ("fast", True),
+        ("slow", False),
+        ("fast", False),
+    ]
+    for row in rows:
+        assert set(row) == KEYS
+        assert row["calls"] == 4
+        assert row["random_weights"] == (row["model"] == "fast")
+    assert [row["median_ms"] for row in rows] == pytest.approx([2.5, 1.0, 2.5, 1.0])
+    assert [row["p90_ms"] for row in rows] == pytest.approx([3.7, 1.0, 3.7, 1.0])
+    assert [row["ratio"] for row in rows] == pytest.approx([1.0, 0.4, 1.0, 0.4])
+
+
+def test_tokenization_adds_the_time_of_the_tokeniser_and_nothing_else(
+    folder: Path, questions: list[Question], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+
+    def slow_windows(*arguments: object, **options: object) -> object:
+        clock.now += 0.5
+        return windows(*arguments, **options)  # type: ignore[arg-type]
+
+    windows = latency.windows
+    monkeypatch.setattr(latency, "windows", slow_windows)
+    contender = Contender("model", FakeRuntime(folder, clock, [0.25]))
+    included, excluded = measure([contender], questions[:3], threads=1, clock=clock)
+    assert (included["tokenization"], included["median_ms"]) == (True, pytest.approx(750))
+    assert (excluded["tokenization"], excluded["median_ms"]) == (False, pytest.approx(250))
+
+
+def test_contenders_take_turns_and_the_first_turn_moves_on(folder: Path, questions: list[Question]) -> None:
+    clock, log = Clock(), []
+    a, b, c = (FakeRuntime(folder, clock, [0.001], log) for _ in "abc")
+    done: list[int] = []
+    contenders = [Contender(name, runtime) for name, runtime in zip("abc", (a, b, c), strict=True)]
+    measure(contenders, questions[:2], threads=1, repeats=2, warmup=1, clock=clock, progress=done.append)
+    warmup, first_repeat, second_repeat = [a, b, c], [a, b, c, b, c, a], [b, c, a, c, a, b]
+    assert log == [*warmup, *first_repeat, *second_repeat]
+    assert done == [1] * 15
+    # The question changes only after every contender had it.
+    assert np.array_equal(a.inputs[1], c.inputs[1])
+    assert np.array_equal(a.inputs[1], a.inputs[3])
+    assert a.inputs[1].shape != a.inputs[2].shape or not np.array_equal(a.inputs[1], a.inputs[2])
+
+
+def test_inputs_keep_their_own_length_or_get_the_one_asked_for(folder: Path, questions: list[Question]) -> None:
+    own, padded, cut = (FakeRuntime(folder, Clock(), [0.001]) for _ in range(3))
+    row = measure([Contender("own", own)], questions[:3], threads=1, repeats=1, warmup=0)[0]
+    lengths = [length for _, length in own.shapes]
+    assert len(set(lengths)) > 1
+    assert row["tokens"] == sorted(lengths)[1]
+    assert measure([Contender("padded", padded)], questions[:3], threads=1, tokens=384)[0]["tokens"] == 384
+    assert set(padded.shapes) == {(1, 384)}
+    assert measure([Contender("cut", cut)], questions[:3], threads=1, tokens=7)[0]["tokens"] == 7
+    assert set(cut.shapes) == {(1, 7)}
+    # Cut to the first window: it begins as the whole input does.
+    assert list(cut.inputs[0][0, :4]) == list(own.inputs[0][0, :4])
+
+
+def test_fixed_length_is_kept_and_another_one_refused(folder: Path, questions: list[Question]) -> None:
+    runtime = FakeRuntime(folder, Clock(), [0.001])
+    runtime.fixed_length = 128
+    assert measure([Contender("model", runtime)], questions[:2], threads=1)[0]["tokens"] == 128
+    with pytest.raises(UserError, match="takes inputs of 128 tokens, not 384"):
+        measure([Contender("model", runtime)], questions[:2], threads=1, tokens=384)
+
+
+def test_too_few_tokens_or_repeats_are_refused_before_any_call(folder: Path, questions: list[Question]) -> None:
+    runtime = FakeRuntime(folder, Clock(), [0.001])
+    for options in ({"tokens": 6}, {"max_length": 6}, {"repeats": 0}):
+        with pytest.raises(UserError):
+            measure([Contender("model", runtime)], questions[:2], threads=1, **options)  # type: ignore[arg-type]
+    assert runtime.shapes == []
+
+
+def test_torch_threads_are_set_while_measuring_and_put_back(folder: Path, questions: list[Question]) -> None:
+    before = torch.get_num_threads()
+    runtime = FakeRuntime(folder, Clock(), [0.001])
+    measure([Contender("model", runtime)], questions[:1], threads=before + 1)
+    assert runtime.threads == {before + 1}
+    assert torch.get_num_threads() == before
+
+
+def test_report_warns_of_a_busy_machine_once_and_at_one_length_only(folder: Path, questions: list[Question]) -> None:
+    clock = Clock()
+    noisy, steady = FakeRuntime(folder, clock, [0.1, 0.1, 0.2]), FakeRuntime(folder, clock, [0.1])
+    contenders = [Contender("noisy", noisy), Contender("steady", steady)]
+    rows = measure(contenders, questions[:2], threads=1, tokens=64, warmup=0, repeats=3, clock=clock)
+    (warning,) = report(rows, threads=1, questions=2, tokens=64)["warnings"]
+    assert warning.startswith("noisy (fake fp32): the 90th percentile is 2.00 times the median")
+    assert report(rows, threads=1, questions=2)["warnings"] == []
+
+
+def test_tiny_torch_model_gives_the_shape_that_scripts_rely_on(folder: Path, questions: list[Question]) -> None:
+    tokenizer_size = starter.build_tokenizer().get_vocab_size()
+    config = DistilBertConfig(vocab_size=tokenizer_size, dim=16, n_layers=2, n_heads=2, hidden_dim=32)
+    runtime = TorchRuntime(DistilBertForQuestionAnswering(config), folder)
+    rows = measure([Contender("tiny", runtime, random_weights=True)], questions[:3], threads=1, tokens=128, repeats=2)
+    document = json.loads(json.dumps(report(rows, threads=1, questions=3, tokens=128)))
+    assert set(document) == {"machine", "versions", "threads", "questions", "tokens", "results", "warnings"}
+    included, excluded = document["results"]
+    assert (included["runtime"], included["precision"], included["tokens"]) == ("torch", "fp32", 128)
+    assert 0 < excluded["median_ms"] < included["median_ms"]
+    assert included["median_ms"] <= included["p90_ms"]
+    assert document["versions"]["torch"]
+
+
+@pytest.mark.parametrize(("shape", "parameters"), [("bert-base", 108_893_186), ("distilbert", 66_364_418)])
+def test_random_models_have_the_published_sizes(shape: str, parameters: int) -> None:
+    with torch.device("meta"):
+        model = random_model(shape)  # type: ignore[arg-type]
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert model.config.vocab_size == 30_522
+
+
+def test_random_model_is_the_seeds_alone_and_leaves_the_random_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tiny() -> DistilBertConfig:
+        return DistilBertConfig(vocab_size=11, dim=8, n_layers=1, n_heads=1, hidden_dim=8)
+
+    monkeypatch.setattr("edge_distil.bench.shapes._CONFIGS", {"distilbert": tiny})
+    state = torch.get_rng_state()
+    one, same, other = (random_model("distilbert", seed=seed).qa_outputs.weight for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_machine_is_described() -> None:
+    described = machine.describe_machine()
+    assert json.loads(json.dumps(described)) == described
+    assert 1 <= described["cores"] <= (os.cpu_count() or 1)
+    assert described["memory_bytes"] > 2**28
+    assert described["processor"]
+
+
+def test_machine_reads_the_first_core_and_keeps_what_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr(machine, "_CPUINFO", cpuinfo)
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: Xeon: 6\nflags\t\t: fpu amx_int8 avx2\n\nprocessor\t: 1\n")
+    described = machine.describe_machine()
+    assert (described["processor"], described["instruction_sets"]) == ("Xeon: 6", ["avx2", "amx_int8"])
+    cpuinfo.write_text("processor\t: 0\nFeatures\t: fp asimd i8mm\n\n")
+    assert machine.describe_machine()["instruction_sets"] == ["asimd", "i8mm"]
+    cpuinfo.unlink()
+    assert machine.describe_machine()["instruction_sets"] == []
+
+
+def shown(made: Table) -> str:
+    """What a terminal of 80 columns shows."""
+    console = Console(width=80, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(made)
+    return captured.get()
+
+
+def test_bench_table_shows_rows_machine_and_random_weights() -> None:
+    row = {"model": "BERT-base", "runtime": "onnxruntime", "precision": "fp32", "tokens": 384, "tokenization": True}
+    row |= {"median_ms": 266.04, "p90_ms": 270.06, "ratio": 1.0, "calls": 15, "random_weights": True}
+    document = {
+        "machine": {"processor": "Xeon [v6]", "system": "Linux 6"},
+        "threads": 2,
+        "warnings": ["busy"],
+        "results": [row, row | {"model": "DistilBERT", "tokenization": False, "random_weights": False}],
+    }
+    assert bench_rows(document) == [
+        ["BERT-base*", "onnxruntime", "fp32", "384", "text", "266.0", "270.1", "1.00"],
+        ["DistilBERT", "onnxruntime", "fp32", "384", "ids", "266.0", "270.1", "1.00"],
+    ]
+    printed = shown(bench_table(document))
+    for text in (*BENCH_HEADERS, "BERT-base*", "266.0", "Xeon [v6], Linux 6, threads: 2", "busy", "* random weights"):
+        assert text in printed
+
+
+def test_markdown_aligns_numbers_and_escapes_bars() -> None:
+    text = markdown(("Model", "Size"), [("a|b\nc", "1,234.5"), ("d", "-7")])
+    assert text == "| Model | Size |\n| --- | ---: |\n| a\\|b c | 1,234.5 |\n| d | -7 |\n"
+
+
+def test_terminal_table_shows_square_brackets_as_they_are() -> None:
+    assert "[CLS]" in shown(table("Tokens", ("Token", "Id"), [("[CLS]", "2")]))
+
+
+def test_megabytes_are_millions_of_bytes() -> None:
+    assert megabytes(66_400_000) == "66.4 MB"
+    assert megabytes(2**20) == "1.0 MB"

@@ -1,0 +1,375 @@
+"""Exports: the plain encoder equals the library's, graphs and packages are what they claim, and the gate refuses."""
+
+import builtins
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    DistilBertForQuestionAnswering,
+    PreTrainedModel,
+)
+
+from edge_distil import starter
+from edge_distil.checkpoints import read_manifest
+from edge_distil.errors import UserError
+from edge_distil.models import load_model
+from edge_distil.qa import QuestionAnswerer
+from edge_distil.runtimes import open_runtime
+from edge_distil.runtimes.torch import model_inputs
+from edge_distil.tasks.squad import Question, parse_squad
+from edge_distil.tokenization import load_tokenizer, special_tokens, write_tokenizer_config
+from exporters import export, gate
+from exporters.coreml import conversion, read_package
+from exporters.encoder import PlainEncoder
+from exporters.onnx import graph, write_graphs
+
+MAX_LENGTH = 64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return starter.build_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def questions() -> list[Question]:
+    return parse_squad(starter.questions("test", passages=3), "starter")
+
+
+def random_model(kind: type[PreTrainedModel], vocab_size: int = 2000, **overrides: object) -> PreTrainedModel:
+    """Two layers whose weights, biases and norms are all random, so that a swapped or lost one shows."""
+    torch.manual_seed(7)
+    if "Distil" in kind.__name__:
+        sizes = {"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128, "max_position_embeddings": 96}
+        config = DistilBertConfig(vocab_size=vocab_size, **sizes | overrides)
+    else:
+        sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+        config = BertConfig(vocab_size=vocab_size, **sizes | {"max_position_embeddings": 96} | overrides)
+    model = kind(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def save(tmp_path_factory, tokenizer):
+    def save(model: PreTrainedModel) -> Path:
+        folder = tmp_path_factory.mktemp("checkpoint")
+        model.save_pretrained(folder)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        write_tokenizer_config(folder, lower_case=True, max_length=96)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="module")
+def distilbert(save, tokenizer) -> Path:
+    return save(random_model(DistilBertForQuestionAnswering, tokenizer.get_vocab_size()))
+
+
+@pytest.fixture(scope="module")
+def bert(save, tokenizer) -> Path:
+    return save(random_model(BertForQuestionAnswering, tokenizer.get_vocab_size()))
+
+
+@pytest.fixture(scope="module")
+def masked_lm(save, tokenizer) -> Path:
+    return save(random_model(BertForMaskedLM, tokenizer.get_vocab_size()))
+
+
+@pytest.fixture(scope="module")
+def onnx_export(distilbert, questions, tmp_path_factory) -> tuple[Path, dict]:
+    output = tmp_path_factory.mktemp("exports") / "onnx"
+    # The answers of a random model mean nothing, so int8 may change them; fp32 must still give every one of them.
+    return output, export(distilbert, output, format="onnx", questions=questions, max_length=MAX_LENGTH, max_drop=100)
+
+
+@pytest.fixture(scope="module")
+def coreml_export(bert, questions, tmp_path_factory) -> tuple[Path, dict]:
+    output = tmp_path_factory.mktemp("exports") / "coreml"
+    return output, export(bert, output, format="coreml", questions=questions[:6], max_length=MAX_LENGTH)
+
+
+def padded_batch(vocab_size: int, sep_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Three rows of a question, a separator and a context, padded by 0, 20 and 30 of 40 tokens."""
+    ids_BL = torch.randint(5, vocab_size, (3, 40), generator=torch.Generator().manual_seed(3))
+    ids_BL[:, 7] = sep_id
+    mask_BL = torch.ones_like(ids_BL)
+    for row, length in enumerate((40, 20, 10)):
+        ids_BL[row, length - 1] = sep_id
+        ids_BL[row, length:] = 0
+        mask_BL[row, length:] = 0
+    return ids_BL, mask_BL
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides"),
+    [
+        (BertForQuestionAnswering, {}),
+        (BertForQuestionAnswering, {"type_vocab_size": 1}),
+        (BertForMaskedLM, {}),
+        (BertForMaskedLM, {"tie_word_embeddings": False}),
+        (DistilBertForQuestionAnswering, {}),
+        (DistilBertForMaskedLM, {}),
+    ],
+)
+def test_plain_encoder_equals_the_library_at_60_db(kind, overrides):
+    model = random_model(kind, **overrides)
+    ids_BL, mask_BL = padded_batch(2000, sep_id=3)
+    plain = PlainEncoder.from_library(model, sep_id=3)
+    with torch.no_grad():
+        expected = model(**model_inputs(model, ids_BL, mask_BL, sep_id=3))
+        values = plain(ids_BL, mask_BL)
+    for name, value in zip(plain.output_names, values, strict=True):
+        signal = expected[name][mask_BL == 1]
+        noise = value[mask_BL == 1] - signal
+        assert 10 * torch.log10(signal.square().sum() / noise.square().sum()) > 60
+
+
+def test_plain_encoder_refuses_what_it_has_no_conversion_for():
+    with pytest.raises(UserError, match="BertForSequenceClassification"):
+        PlainEncoder.from_library(random_model(BertForSequenceClassification), 3)
+    with pytest.raises(UserError, match="hidden_act is 'relu'"):
+        PlainEncoder.from_library(random_model(BertForQuestionAnswering, hidden_act="relu"), 3)
+    with pytest.raises(UserError, match="activation is 'relu'"):
+        PlainEncoder.from_library(random_model(DistilBertForQuestionAnswering, activation="relu"), 3)
+
+
+def test_onnx_export_gives_the_checkpoint_s_answers(distilbert, onnx_export, questions):
+    output, result = onnx_export
+    assert result["gate"]["fp32"]["max_logit_difference"] < 1e-3
+    assert result["gate"]["fp32"]["same_answers"] == 100
+    expected = QuestionAnswerer(open_runtime(distilbert), max_length=MAX_LENGTH).ask_all(questions)
+    answers = QuestionAnswerer(open_runtime(output, precision="fp32"), max_length=MAX_LENGTH).ask_all(questions)
+    for question in questions:
+        # By score and not by rank: on a random model two answers can lie closer than rounding.
+        score = {(answer.start, answer.end): answer.score for answer in expected[question.id]}
+        best = answers[question.id][0]
+        assert score[best.start, best.end] == pytest.approx(expected[question.id][0].score, rel=1e-4)
+
+
+def test_onnx_export_lists_its_files_and_describes_itself(onnx_export):
+    output, result = onnx_export
+    assert [(file["path"], file["precision"]) for file in result["files"]] == [
+        ("onnx/model.onnx", "fp32"),
+        ("onnx/model_quantized.onnx", "int8"),
+    ]
+    assert all(file["bytes"] == (output / file["path"]).stat().st_size for file in result["files"])
+    manifest = read_manifest(output)
+    assert (manifest["kind"], manifest["task"], manifest["measured"]) == ("onnx", "question-answering", result["gate"])
+    for file in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        assert (output / file).is_file()
+    assert f"{result['gate']['checkpoint']['f1']:.4g}" in (output / "README.md").read_text()
+
+
+def test_onnx_graphs_hold_fused_operators_and_dynamic_shapes(onnx_export):
+    output, _ = onnx_export
+    proto = onnx.load(output / "onnx/model.onnx")
+    operators = Counter(node.op_type for node in proto.graph.node)
+    assert (operators["MultiHeadAttention"], operators["SkipLayerNormalization"], operators["BiasGelu"]) == (2, 4, 2)
+    assert proto.producer_name == "edge-distil"
+    for value in (*proto.graph.input, *proto.graph.output):
+        assert [dimension.dim_param for dimension in value.type.tensor_type.shape.dim] == ["batch", "length"]
+    quantized = onnx.load(output / "onnx/model_quantized.onnx")
+    assert quantized.producer_name == "edge-distil"
+    operators = Counter(node.op_type for node in quantized.graph.node)
+    # Six products in each of two layers are int8; the head's stays as it is.
+    assert (operators["MatMulInteger"], operators["MatMul"]) == (12, 1)
+
+
+def test_onnx_graph_takes_any_batch_and_length_and_ignores_padding(bert, questions, tmp_path):
+    export(bert, tmp_path / "out", format="onnx", questions=questions[:4], max_length=MAX_LENGTH, max_drop=100)
+    runtime = open_runtime(tmp_path / "out", precision="fp32")
+    ids_BL, mask_BL = (t.numpy() for t in padded_batch(1000, special_tokens(load_tokenizer(bert)).sep))
+    batch = runtime(ids_BL, mask_BL)["start_logits"]
+    alone = runtime(ids_BL[2:, :10], mask_BL[2:, :10])["start_logits"]
+    np.testing.assert_allclose(batch[2:, :10], alone, atol=1e-4)
+
+
+def test_int8_graph_is_at_most_27_percent_of_fp32(tmp_path):
+    """At DistilBERT's proportions: the position table, kept in fp32, is a small part of the weights."""
+    model = random_model(
+        DistilBertForQuestionAnswering, 8000, dim=256, n_layers=3, hidden_dim=1024, max_position_embeddings=64
+    )
+    paths = write_graphs(PlainEncoder.from_library(model, 3), tmp_path)
+    sizes = {precision: (tmp_path / path).stat().st_size for precision, path in paths.items()}
+    assert sizes["int8"] <= 0.27 * sizes["fp32"]
+
+
+def test_same_checkpoint_gives_the_same_bytes(distilbert, onnx_export, questions, tmp_path):
+    output, _ = onnx_export
+    export(distilbert, tmp_path / "again", format="onnx", questions=questions[:4], max_length=MAX_LENGTH, max_drop=100)
+    for path in ("onnx/model.onnx", "onnx/model_quantized.onnx"):
+        assert (tmp_path / "again" / path).read_bytes() == (output / path).read_bytes()
+
+
+def test_masked_lm_export_is_found_out_and_gives_the_checkpoint_s_words(masked_lm, questions, tmp_path):
+    result = export(masked_lm, tmp_path / "out", format="onnx", questions=questions, max_length=MAX_LENGTH)
+    assert read_manifest(tmp_path / "out")["task"] == "masked-lm"
+    assert result["gate"]["fp32"]["max_logit_difference"] < 1e-3
+    assert result["gate"]["fp32"]["same_words"] == 100
+    assert result["gate"]["int8"]["same_words"] >= 80
+
+
+def test_gate_refuses_a_graph_with_two_weights_swapped(distilbert, questions, tmp_path, monkeypatch):
+    build = graph.build_graph
+
+    def tampered(model: PlainEncoder) -> onnx.ModelProto:
+        proto = build(model)
+        weights = {weight.name: weight for weight in proto.graph.initializer}
+        weights["layers.0.query.weight"].name = "layers.0.key.weight"
+        weights["layers.0.key.weight"].name = "layers.0.query.weight"
+        return proto
+
+    monkeypatch.setattr(graph, "build_graph", tampered)
+    with pytest.raises(UserError, match=r"fp32 model differs from the checkpoint by .* at most 0\.001 is"):
+        export(distilbert, tmp_path / "out", format="onnx", questions=questions[:4], max_length=MAX_LENGTH)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gate_refuses_int8_that_loses_answers_and_keeps_what_was_there(onnx_export, questions, tmp_path, monkeypatch):
+    """A random model's F1 means nothing, so the scores are given: checkpoint, fp32, int8."""
+    output, _ = onnx_export
+    shutil.copytree(output, tmp_path / "out")
+    before = read_manifest(tmp_path / "out")
+    monkeypatch.setattr(gate, "score_squad", lambda asked, predictions: {"f1": next(scores), "exact_match": 0.0})
+    scores = iter([90.0, 90.0, 40.0])
+    source = Path(before["inputs"]["model"]["path"])
+    with pytest.raises(UserError, match=r"int8 model loses 50\.00 points of F1 .*\(90\.00 to 40\.00\)") as refusal:
+        export(source, tmp_path / "out", format="onnx", questions=questions, max_length=MAX_LENGTH, overwrite=True)
+    assert "--max-drop" in refusal.value.hint
+    assert read_manifest(tmp_path / "out") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_core_ml_package_read_back_is_complete(coreml_export):
+    output, result = coreml_export
+    package = read_package(output / "model.mlpackage")
+    assert {name: (feature.shape, feature.dtype) for name, feature in package.inputs.items()} == {
+        "input_ids": ((1, MAX_LENGTH), "INT32"),
+        "attention_mask": ((1, MAX_LENGTH), "INT32"),
+    }
+    assert {name: (feature.shape, feature.dtype) for name, feature in package.outputs.items()} == {
+        "start_logits": ((1, MAX_LENGTH), "FLOAT32"),
+        "end_logits": ((1, MAX_LENGTH), "FLOAT32"),
+    }
+    # Two layers of six projections, and the head; two products of attention in each; the table's norm and two in each.
+    assert [package.operations[name] for name in ("linear", "matmul", "softmax", "layer_norm")] == [13, 4, 2, 5]
+    assert max(constant.largest for constant in package.constants) == 10000  # the mask
+    # By hand, in values of 2 bytes: words, 64 positions, 2 segments, norm; each layer; the head's 2 × 64.
+    vocab_size = int(package.metadata["vocab_size"])
+    layer = 4 * (64 * 64 + 64) + 2 * 64 + (64 * 128 + 128) + (128 * 64 + 64) + 2 * 64
+    assert package.weight_bytes == 2 * ((vocab_size + 64 + 2 + 2) * 64 + 2 * layer + 2 * 64)
+    assert (package.metadata["max_length"], package.metadata["do_lower_case"]) == ("64", "true")
+    assert result["files"][0]["precision"] == "fp16"
+    assert result["gate"]["traced"]["same_answers"] == 100
+
+
+def test_core_ml_export_leaves_nothing_on_standard_output(distilbert, questions, tmp_path, capfd):
+    export(distilbert, tmp_path / "out", format="coreml", questions=questions[:1], max_length=16)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture
+def package_copy(coreml_export, tmp_path) -> Path:
+    return Path(shutil.copytree(coreml_export[0] / "model.mlpackage", tmp_path / "model.mlpackage"))
+
+
+def test_package_without_its_weights_is_refused(package_copy):
+    (package_copy / "Data/com.apple.CoreML/weights/weight.bin").unlink()
+    with pytest.raises(UserError, match=r"weight\.bin: is missing"):
+        read_package(package_copy)
+
+
+def test_package_with_weights_cut_short_is_refused(package_copy):
+    weights = package_copy / "Data/com.apple.CoreML/weights/weight.bin"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(UserError, match=r"weight\.bin: ends at byte"):
+        read_package(package_copy)
+
+
+def test_package_with_overwritten_weights_is_refused(package_copy):
+    weights = package_copy / "Data/com.apple.CoreML/weights/weight.bin"
+    weights.write_bytes(bytes(weights.stat().st_size))
+    with pytest.raises(UserError, match=r"weight\.bin: has no weights at byte 64"):
+        read_package(package_copy)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_gate_refuses_a_package_with_a_constant_that_is_not_finite(bert, package_copy, bad):
+    weights = package_copy / "Data/com.apple.CoreML/weights/weight.bin"
+    data = bytearray(weights.read_bytes())
+    data[128:130] = np.float16(bad).tobytes()  # the first value of the first blob, after the header and its entry
+    weights.write_bytes(data)
+    plain = PlainEncoder.from_library(load_model(bert, "question-answering"), 3)
+    with pytest.raises(UserError, match=r"constant embeddings_word_weight.* reaches (inf|nan)"):
+        gate.check_package(read_package(package_copy), plain, MAX_LENGTH)
+
+
+def test_checkpoint_with_weights_beyond_fp16_is_refused_for_core_ml(save, tokenizer, questions, tmp_path):
+    model = random_model(BertForQuestionAnswering, tokenizer.get_vocab_size())
+    model.bert.encoder.layer[0].attention.self.query.weight.data[0, 0] = 1e5
+    folder = save(model)
+    with pytest.raises(UserError, match="fp16 holds at most 65504"):
+        export(folder, tmp_path / "out", format="coreml", questions=questions[:1], max_length=16)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_coremltools_is_named_with_the_extra(distilbert, questions, tmp_path, monkeypatch):
+    real_import = builtins.__import__
+
+    def without_coremltools(name: str, *args: object, **kwargs: object) -> object:
+        if name == "coremltools":
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_coremltools)
+    with pytest.raises(UserError, match="needs coremltools") as refusal:
+        conversion.import_coremltools()
+    assert refusal.value.hint == "pip install 'edge-distil[coreml]'"
+
+
+@pytest.mark.parametrize("max_length", [97, 15])
+def test_max_length_outside_the_position_table_is_refused(distilbert, questions, tmp_path, max_length):
+    with pytest.raises(UserError, match=f"max_length of {max_length} .* 96 positions"):
+        export(distilbert, tmp_path / "out", format="coreml", questions=questions, max_length=max_length)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_that_holds_something_else_is_left_alone(distilbert, questions, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="did not write"):
+        export(distilbert, tmp_path, format="onnx", questions=questions, overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_checkpoint_without_a_question_answering_head_is_refused(masked_lm, questions, tmp_path):
+    with pytest.raises(UserError, match="no question-answering head"):
+        export(masked_lm, tmp_path / "out", format="onnx", questions=questions, task="question-answering")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_result_is_json(onnx_export, coreml_export):
+    for _, result in (onnx_export, coreml_export):
+        assert json.loads(json.dumps(result)) == result
