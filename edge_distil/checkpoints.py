@@ -172,6 +172,13 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
+def check_length(folder: Path, tokens: int, option: str) -> None:
+    """Refuse inputs longer than a model has positions for. Raises `UserError` that names the option to lower."""
+    positions = read_json(folder / "config.json").get("max_position_embeddings", tokens)
+    if tokens > positions:
+        raise UserError(f"{folder}: has {positions} positions, not {tokens}", f"give {option} {positions} or less")
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a folder after every file was held against its checksum; None for a folder without one.
 

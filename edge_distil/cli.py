@@ -546,11 +546,13 @@ def _questions(data: Path | None, version_2: bool = False) -> Any:
 
 def _open(model: Path | None, precision: str | None, threads: int | None, **options: Any) -> Any:
     """A `QuestionAnswerer` over a folder, or over the starter's teacher."""
+    from edge_distil.checkpoints import check_length
     from edge_distil.qa import QuestionAnswerer
     from edge_distil.runtimes import open_runtime
     from edge_distil.starter import teacher_folder
 
     folder = model or teacher_folder("question-answering")
+    check_length(folder, options["max_length"], "--max-length")
     return QuestionAnswerer(open_runtime(folder, precision=precision, threads=threads), **options)
 
 
@@ -617,7 +619,7 @@ def main() -> None:
     """The console script. Exits with 2 and two lines, `error: …` and `hint: …`, for what the user can fix."""
     debug = "--debug" in sys.argv
     try:
-        status = app(standalone_mode=False)
+        status = app(prog_name="edge-distil", standalone_mode=False)
     except UserError as fault:
         status = _fail(fault.message, fault.hint, debug)
     except _UsageError as fault:
@@ -629,8 +631,9 @@ def main() -> None:
             f"{where}{fault.strerror or fault}", "check free space and permissions, then run it again", debug
         )
     except (typer.Abort, KeyboardInterrupt):
-        print("stopped", file=sys.stderr)
         status = 130
+    if status == 130:  # also what typer makes of an interrupt inside a command
+        print("stopped", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForQuestionAnswering, PreTrainedModel
 
 from edge_distil.checkpoints import read_manifest
@@ -63,7 +65,7 @@ def load_config(folder: Path) -> Any:
     """The configuration of a BERT or DistilBERT folder. Raises `UserError` for any other architecture."""
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, OSError, KeyError) as fault:
+    except (ValueError, OSError, KeyError, StrictDataclassError) as fault:
         raise UserError(f"{folder / 'config.json'}: {str(fault).splitlines()[0]}", "give a BERT model folder") from None
     if config.model_type not in _FAMILIES:
         raise UserError(
@@ -94,11 +96,12 @@ def load_model(name: str | Path, task: Task, *, new_head: bool = False) -> PreTr
             config=config,
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
         )
-    except (OSError, RuntimeError, ValueError) as fault:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as fault:
         raise UserError(
             f"{folder}: the weights do not load: {str(fault).strip().splitlines()[0]}",
             "check that config.json and model.safetensors come from the same model",
@@ -106,7 +109,7 @@ def load_model(name: str | Path, task: Task, *, new_head: bool = False) -> PreTr
     missing = sorted(report["missing_keys"])
     in_encoder = [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]
     if in_encoder or report["mismatched_keys"]:
-        first = in_encoder[0] if in_encoder else sorted(report["mismatched_keys"])[0]
+        first = in_encoder[0] if in_encoder else sorted(report["mismatched_keys"])[0][0]
         raise UserError(
             f"{folder}: the weights do not fit config.json, first at {first}",
             "check that config.json and model.safetensors come from the same model",

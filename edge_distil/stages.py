@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
 from edge_distil import starter
-from edge_distil.checkpoints import check_output, describe_input, new_folder, write_manifest
+from edge_distil.checkpoints import check_length, check_output, describe_input, new_folder, write_manifest
 from edge_distil.console import note
 from edge_distil.corpus.blocks import pack
 from edge_distil.corpus.text import read_documents
@@ -63,6 +63,8 @@ def pretrain(
     begun = time.monotonic()
     source = resolve(from_encoder) if from_encoder else tokenizer
     used = load_tokenizer(source) if source else starter.build_tokenizer()
+    if from_encoder:
+        check_length(resolve(from_encoder), block_length, "--block-length")
 
     def make_model() -> PreTrainedModel:
         if from_encoder:
@@ -96,6 +98,7 @@ def train(
     model = load_model(folder, "masked-lm")
     if model.config.model_type != "bert":
         raise UserError(f"{folder}: is a {model.config.model_type} model, not a BERT", "give a BERT teacher")
+    check_length(folder, block_length, "--block-length")
     used = load_tokenizer(folder)
     blocks = _blocks(corpus, used, block_length)
     result = distil(model, used, blocks, weights=weights, **training)
@@ -123,6 +126,7 @@ def finetune(
     begun = time.monotonic()
     questions = squad_questions(data, "train", version_2=version_2)
     folder = resolve(model) if model else starter.teacher_folder("masked-lm")
+    check_length(folder, training["max_length"], "--max-length")
     used = load_tokenizer(folder)
     distillation = None
     inputs = _inputs([data] if data else [], "data") | {"model": describe_input(folder)}

@@ -42,7 +42,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     elif (folder / "vocab.txt").is_file():
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+        except Exception as fault:  # as above
+            raise UserError(
+                f"{folder / 'vocab.txt'}: does not load: {str(fault).splitlines()[0]}", "copy tokenizer.json instead"
+            ) from None
     else:
         raise UserError(
             f"{folder}: has no tokenizer.json",

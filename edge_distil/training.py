@@ -46,6 +46,7 @@ def training_arguments(
         train_sampling_strategy="group_by_length" if group_by_length else "random",
         logging_steps=10,
         save_strategy="no",
+        logging_nan_inf_filter=False,  # it would log a loss that is no number as 0
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,

@@ -1,6 +1,7 @@
 """Reading plain text: one paragraph a line, a blank line between documents."""
 
 import gzip
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -31,17 +32,17 @@ def _documents_of(path: Path) -> Iterator[str]:
     number = 0
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as file:
+        with opener(path, "rb") as file:
             for number, line in enumerate(file, start=1):  # noqa: B007 (the error below names the line)
-                paragraph = line.strip()
+                paragraph = line.decode("utf-8").strip()
                 if paragraph:
                     paragraphs.append(paragraph)
                 elif paragraphs:
                     yield "\n".join(paragraphs)
                     paragraphs = []
     except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text, after line {number}", "convert the file to UTF-8") from None
-    except (gzip.BadGzipFile, EOFError) as fault:
+        raise UserError(f"{path}: is not UTF-8 text, line {number}", "convert the file to UTF-8") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as fault:
         raise UserError(f"{path}: is not a whole gzip file: {fault}", "copy the file again") from None
     if paragraphs:
         yield "\n".join(paragraphs)

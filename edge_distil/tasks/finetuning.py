@@ -162,8 +162,8 @@ def finetune_squad(
 ) -> TrainedModel:
     """Fine-tune a question-answering model in place. `dropout` None keeps its own.
 
-    Metrics: the `loss` at the end of the curve and the number of `windows`. Raises `UserError` for an empty question
-    and for a loss that is no number.
+    Metrics: the `loss` at the end of the curve, where it has one, and the numbers of `windows` and
+    `steps`. Raises `UserError` for an empty question and for a loss that is no number.
     """
     set_seed(seed)
     training.prepare(model, dropout)
@@ -194,5 +194,5 @@ def finetune_squad(
         )
         curve = training.run(trainer, "fine-tuning")
         steps = trainer.state.global_step
-    metrics = {"loss": curve[-1]["loss"] if curve else float("nan"), "windows": len(features), "steps": steps}
+    metrics = {"windows": len(features), "steps": steps, **({"loss": curve[-1]["loss"]} if curve else {})}
     return TrainedModel(model.eval(), metrics, curve)

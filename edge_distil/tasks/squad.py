@@ -159,7 +159,8 @@ def gold_span(window: Window, answer: tuple[str, int]) -> tuple[int, int]:
     end = start + len(text)
     starts_C, ends_C = window.offsets_C2[:, 0], window.offsets_C2[:, 1]
     touching = np.flatnonzero((ends_C > start) & (starts_C < end))
-    if len(touching) == 0 or starts_C[touching[0]] > start or ends_C[touching[-1]] < end:
+    # What no token covers inside a window, such as a blank or a combining mark at the answer's end, is no cut.
+    if len(touching) == 0 or starts_C[0] > start or ends_C[-1] < end:
         return 0, 0
     return window.context_start + int(touching[0]), window.context_start + int(touching[-1])
 
