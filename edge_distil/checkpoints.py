@@ -172,10 +172,21 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
+def _is_manifest(value: Any) -> bool:
+    """Whether a JSON value has what is read of a manifest: its kind, its task, and size and checksum of each file."""
+    return (
+        isinstance(value, dict)
+        and {"format", "kind", "task", "files"} <= value.keys()
+        and isinstance(value["files"], dict)
+        and all(isinstance(file, dict) and {"bytes", "sha256"} <= file.keys() for file in value["files"].values())
+    )
+
+
 def check_length(folder: Path, tokens: int, option: str) -> None:
     """Refuse inputs longer than a model has positions for. Raises `UserError` that names the option to lower."""
-    positions = read_json(folder / "config.json").get("max_position_embeddings", tokens)
-    if tokens > positions:
+    config = read_json(folder / "config.json")
+    positions = config.get("max_position_embeddings") if isinstance(config, dict) else None
+    if isinstance(positions, int) and tokens > positions:
         raise UserError(f"{folder}: has {positions} positions, not {tokens}", f"give {option} {positions} or less")
 
 
@@ -188,7 +199,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     manifest = read_json(path)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+    if not _is_manifest(manifest):
         raise UserError(
             f"{path}: is not an edge-distil manifest", "make the folder again with the command that wrote it"
         )

@@ -546,13 +546,11 @@ def _questions(data: Path | None, version_2: bool = False) -> Any:
 
 def _open(model: Path | None, precision: str | None, threads: int | None, **options: Any) -> Any:
     """A `QuestionAnswerer` over a folder, or over the starter's teacher."""
-    from edge_distil.checkpoints import check_length
     from edge_distil.qa import QuestionAnswerer
     from edge_distil.runtimes import open_runtime
     from edge_distil.starter import teacher_folder
 
     folder = model or teacher_folder("question-answering")
-    check_length(folder, options["max_length"], "--max-length")
     return QuestionAnswerer(open_runtime(folder, precision=precision, threads=threads), **options)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
+from edge_distil.checkpoints import check_length
 from edge_distil.runtimes import Runtime, open_runtime
 from edge_distil.tasks.squad import DOC_STRIDE, MAX_LENGTH, Answer, Question, Window, best_spans, pad, windows
 from edge_distil.tokenization import load_tokenizer, special_tokens
@@ -39,10 +40,14 @@ class QuestionAnswerer:
         doc_stride: int = DOC_STRIDE,
         unanswerable: bool = False,
     ) -> None:
-        """`runtime` must give `start_logits` and `end_logits`; its folder's tokeniser is used unless one is given."""
+        """`runtime` must give `start_logits` and `end_logits`; its folder's tokeniser is used unless one is given.
+
+        Raises `UserError` for a `max_length` that the model has no positions for.
+        """
         self.runtime = runtime
         self.tokenizer = tokenizer or load_tokenizer(runtime.folder)
         self.max_length = runtime.fixed_length or max_length
+        check_length(runtime.folder, self.max_length, "--max-length")
         self.doc_stride = doc_stride
         self.unanswerable = unanswerable
         self._pad_id = special_tokens(self.tokenizer).pad

@@ -66,6 +66,11 @@ def pretrain(
     if from_encoder:
         check_length(resolve(from_encoder), block_length, "--block-length")
 
+    if not from_encoder and hidden_size % heads:
+        raise UserError(
+            f"--hidden-size {hidden_size} is not a multiple of --heads {heads}", "choose heads that divide it"
+        )
+
     def make_model() -> PreTrainedModel:
         if from_encoder:
             return load_model(from_encoder, "masked-lm", new_head=True)
@@ -74,7 +79,7 @@ def pretrain(
     blocks = _blocks(corpus, used, block_length)
     result = _pretrain(make_model, used, blocks, **training)
     inputs = _inputs(corpus, "corpus") | ({"encoder": describe_input(source)} if source else {})
-    return _write(output, result, "masked-lm", "pretrain", source or used, config, inputs, begun, overwrite)
+    return write_checkpoint(output, result, "masked-lm", "pretrain", source or used, config, inputs, begun, overwrite)
 
 
 def train(
@@ -103,7 +108,7 @@ def train(
     blocks = _blocks(corpus, used, block_length)
     result = distil(model, used, blocks, weights=weights, **training)
     inputs = _inputs(corpus, "corpus") | {"teacher": describe_input(folder)}
-    return _write(output, result, "masked-lm", "train", folder, config, inputs, begun, overwrite)
+    return write_checkpoint(output, result, "masked-lm", "train", folder, config, inputs, begun, overwrite)
 
 
 def finetune(
@@ -138,7 +143,7 @@ def finetune(
         inputs["teacher"] = describe_input(teacher_folder)
     loaded = load_model(folder, "question-answering", new_head=True)
     result = finetune_squad(loaded, used, questions, distillation=distillation, **training)
-    return _write(output, result, "question-answering", "finetune", folder, config, inputs, begun, overwrite)
+    return write_checkpoint(output, result, "question-answering", "finetune", folder, config, inputs, begun, overwrite)
 
 
 def _blocks(corpus: Sequence[Path], tokenizer: Tokenizer, length: int) -> Any:
@@ -151,7 +156,7 @@ def _inputs(paths: Sequence[Path], name: str) -> dict[str, Any]:
     return {name: [describe_input(path) for path in paths] if paths else STARTER}
 
 
-def _write(
+def write_checkpoint(
     output: Path,
     result: TrainedModel,
     task: Task,

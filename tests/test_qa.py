@@ -35,7 +35,7 @@ def test_token_types_change_after_the_first_separator(ids: list[int], types: lis
 def batch() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Two pairs of unlike length: ids, mask, and the token types by hand."""
     random = np.random.default_rng(0)
-    ids = random.integers(5, 1900, size=(2, 40))
+    ids = random.integers(5, 1000, size=(2, 40))
     ids[:, 0] = 2
     ids[0, 12], ids[0, 39], ids[1, 6], ids[1, 25] = SEP, SEP, SEP, SEP
     ids[1, 26:] = 0
@@ -190,12 +190,12 @@ class Oracle:
 
 @pytest.mark.parametrize("fixed_length", [None, 32])
 def test_an_answer_in_the_last_window_is_found_at_its_place(bert_qa: Path, fixed_length: int | None) -> None:
-    context = "The bridge. " * 60 + "👍🏽 A tower!"
+    context = "The bridge. " * 60 + "👍🏽 A river!"
     open_tokenizer = QuestionAnswerer.open(bert_qa).tokenizer
-    runtime = Oracle(bert_qa, open_tokenizer.token_to_id("tower"), fixed_length)
+    runtime = Oracle(bert_qa, open_tokenizer.token_to_id("river"), fixed_length)
     answerer = QuestionAnswerer(runtime, max_length=48, doc_stride=8)
     best = answerer.ask("What stands there?", context)[0]
-    assert (best.text, best.start, best.end) == ("tower", context.index("tower"), context.index("tower") + 5)
+    assert (best.text, best.start, best.end) == ("river", context.index("river"), context.index("river") + 5)
     assert best.score > 0.9
     if fixed_length:
         assert {length for _, length in runtime.shapes} == {fixed_length}

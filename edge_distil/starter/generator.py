@@ -20,16 +20,14 @@ SEED = 1729
 FEWEST_WORDS, MOST_WORDS = 60, 150
 FEWEST_QUESTIONS, MOST_QUESTIONS = 5, 8
 ENTITY_BY_ENTITY_RATE = 0.6
-PRONOUN_RATE = 0.3
-IDENTIFYING_RATE = 0.35
+PRONOUN_RATE = 0.1
 
 
 @dataclass(frozen=True)
 class Question:
     """A question, its answer at `start` (in characters of the passage), and the sentence that repeats the fact.
 
-    `kind` is the slot asked for; for a question after the entity itself, given a slot, it is `which_by_` and the slot.
-    `rivals` are the answers that would be right for the other entities of the passage.
+    `kind` is the slot asked for; `rivals` are the answers that would be right for the other entities of the passage.
     """
 
     kind: str
@@ -133,8 +131,6 @@ def _render(template: str, entity: dict[str, str]) -> _Sentence:
             text = text[:-1] + "n "
         starts[slot] = len(text)
         text += value
-        if slot == "subject":
-            starts["name"] = len(text) - len(entity["name"])
     return _Sentence(text[0].upper() + text[1:], entity, starts)
 
 
@@ -147,20 +143,16 @@ def _questions(sentences: list[_Sentence], entities: list[dict[str, str]], rng: 
         for slot in sentence.starts:
             if slot not in KINDS:
                 continue
-            targets = [(slot, slot, KINDS[slot].asks)]
-            if KINDS[slot].identifies and "name" in sentence.starts and rng.random() < IDENTIFYING_RATE:
-                targets.append((f"which_by_{slot}", "name", KINDS[slot].identifies))
-            for kind, asked, phrasings in targets:
-                questions.append(
-                    Question(
-                        kind=kind,
-                        text=_render(rng.choice(phrasings), entity).text,
-                        answer=entity[asked],
-                        start=offset + sentence.starts[asked],
-                        reply=_render(KINDS[slot].reply, entity).text,
-                        rivals=tuple(other[asked] for other in entities if other is not entity),
-                    )
+            questions.append(
+                Question(
+                    kind=slot,
+                    text=_render(rng.choice(KINDS[slot].asks), entity).text,
+                    answer=entity[slot],
+                    start=offset + sentence.starts[slot],
+                    reply=_render(KINDS[slot].reply, entity).text,
+                    rivals=tuple(other[slot] for other in entities if other is not entity),
                 )
+            )
         offset += len(sentence.text) + 1
     wanted = rng.randint(FEWEST_QUESTIONS, MOST_QUESTIONS)
     return tuple(rng.sample(questions, min(wanted, len(questions))))

@@ -29,7 +29,7 @@ LAST_SYLLABLES = {
     "thing": _syllables("dra lis mo na net ra ro rus ta vo"),
 }
 
-THREE_SYLLABLE_RATE = 0.65
+THREE_SYLLABLE_RATE = 0.2
 
 # Any invented word, in lower case.
 INVENTED = re.compile(
@@ -50,6 +50,8 @@ def split_of(word: str) -> str:
 class Draw:
     """Random values for one passage, no two of them equal, so that no fact can be mistaken for another.
 
+    No two invented words of a passage begin alike: then the first piece of a word is enough to find it again.
+
     `names` collects the full names drawn so far, `words` the invented words in them.
     """
 
@@ -59,6 +61,7 @@ class Draw:
         self.names: list[str] = []
         self.words: list[str] = []
         self._values: set[str] = set()
+        self._firsts: set[str] = set()
 
     def unlike_before(self, draw_value: Callable[[], str]) -> str:
         """The first result of `draw_value` that this passage does not hold yet."""
@@ -80,6 +83,8 @@ class Draw:
     def _word(self, sort: str) -> str:
         while True:
             middle = self.rng.choice(MIDDLE_SYLLABLES) if self.rng.random() < THREE_SYLLABLE_RATE else ""
-            word = self.rng.choice(FIRST_SYLLABLES) + middle + self.rng.choice(LAST_SYLLABLES[sort])
-            if split_of(word) == self.split:
+            first = self.rng.choice(FIRST_SYLLABLES)
+            word = first + middle + self.rng.choice(LAST_SYLLABLES[sort])
+            if first not in self._firsts and split_of(word) == self.split:
+                self._firsts.add(first)
                 return word.capitalize()
