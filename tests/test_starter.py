@@ -120,6 +120,36 @@ def test_splits_share_no_name_and_no_invented_word(universe: dict[str, list[Pass
             assert not invented[split] & written[other]
 
 
+def test_excerpts_keep_the_answer_its_rivals_and_no_other_sentence() -> None:
+    for article, passage in zip(starter.excerpts("dev", 40)["data"], passages("dev", 40), strict=True):
+        sentences = re.findall(r"[^. ][^.]*\.", passage.text)
+        for paragraph, question in zip(article["paragraphs"], passage.questions, strict=True):
+            context, (qa, *_) = paragraph["context"], paragraph["qas"]
+            answer = qa["answers"][0]
+            assert (qa["question"], answer["text"]) == (question.text, question.answer)
+            assert context[answer["answer_start"] :].startswith(question.answer)
+            needed = {question.answer, *question.rivals}
+            assert all(value in context for value in needed)
+            assert all(sentence in sentences for sentence in re.findall(r"[^. ][^.]*\.", context))
+            assert all(any(value in sentence for value in needed) for sentence in re.findall(r"[^. ][^.]*\.", context))
+
+
+def test_excerpts_ask_for_the_sentence_that_names_a_word() -> None:
+    asked = [
+        (paragraph["context"], qa["question"], qa["answers"][0])
+        for article in starter.excerpts("dev", 20)["data"]
+        for paragraph in article["paragraphs"]
+        for qa in paragraph["qas"][1:]
+    ]
+    assert len(asked) > 50
+    for context, question, answer in asked:
+        word = question.removeprefix("Which sentence names ").removesuffix("?")
+        assert word in answer["text"]
+        assert answer["text"].count(".") == 1
+        assert context[answer["answer_start"] :].startswith(answer["text"])
+        assert word not in context[: answer["answer_start"]]
+
+
 def test_documents_retell_facts_of_their_passage() -> None:
     documents = starter.corpus("dev", documents=20)
     for document, passage in zip(documents, passages("dev", 20), strict=True):

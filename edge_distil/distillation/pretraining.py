@@ -21,6 +21,9 @@ from edge_distil.errors import UserError
 from edge_distil.tokenization import special_tokens
 
 _HELD_OUT_BLOCKS = 128
+# How `new_teacher` starts: the longest sinusoid's period over 2π, in tokens; how large positions are beside the other
+# embeddings; how much larger than usual the queries are that equal their keys.
+_LONGEST_WAVELENGTH, _POSITION_SCALE, _LIKENESS_SCALE = 100.0, 1.5, 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,13 @@ class TrainedModel:
 def new_teacher(
     tokenizer: Tokenizer, *, layers: int, hidden_size: int, heads: int, positions: int = 512
 ) -> BertForMaskedLM:
-    """A BERT with random weights, except that its position embeddings are sinusoids (Vaswani et al., 2017, 3.5).
+    """A BERT with random weights that can already look around: a small one learns that very late by itself.
 
-    `heads` must divide `hidden_size`. On the starter corpus (6 layers of 128, 300 steps) sinusoids took the masked-LM
-    loss from 4.85 to 4.71, and the scaled initialisation below to 4.62.
+    Position embeddings are sinusoids (Vaswani et al., 2017, 3.5), of short wavelengths, and in half of the heads of
+    every layer keys start equal to queries (after Trockman & Kolter, 2023, "Mimetic initialization of self-attention
+    layers"), so that attention starts out on like tokens and on neighbours. Three layers of 128 asked for the sentence
+    that names a word went from a loss of 0.82 to 0.77 by this within 500 steps, and below what guessing among the
+    sentences gives. `heads` must divide `hidden_size`.
     """
     model = BertForMaskedLM(
         BertConfig(
@@ -55,12 +61,16 @@ def new_teacher(
         )
     )
     position_P1 = torch.arange(positions)[:, None]
-    frequency_F = 10000.0 ** (-torch.arange(0, hidden_size, 2) / hidden_size)
-    angle_PF = position_P1 * frequency_F
+    angle_PF = position_P1 * _LONGEST_WAVELENGTH ** (-torch.arange(0, hidden_size, 2) / hidden_size)
     sinusoid_PD = torch.cat([angle_PF.sin(), angle_PF.cos()], dim=1)[:, :hidden_size]
-    # As large as the other embeddings start, so that neither drowns in their sum.
-    scale = model.config.initializer_range / sinusoid_PD.std()
+    scale = _POSITION_SCALE * model.config.initializer_range / sinusoid_PD.std()
     model.bert.embeddings.position_embeddings.weight.data.copy_(sinusoid_PD * scale)
+    for layer in model.bert.encoder.layer:
+        query, key = (
+            part.weight.data[: hidden_size // 2] for part in (layer.attention.self.query, layer.attention.self.key)
+        )
+        query *= _LIKENESS_SCALE
+        key.copy_(query)
     return model
 
 

@@ -1,7 +1,7 @@
-"""Rebuilds the starter teacher from nothing: `python -m edge_distil.starter.build`.
+"""Rebuilds the starter teacher from nothing: `python -m edge_distil.starter.build`, some fifteen minutes on two cores.
 
-The encoder learns to answer first, because every question tells it where to look, while most masked words of a small
-corpus can be guessed from their frequency; then it learns masked-language modelling without losing the way.
+Three lessons: excerpts, whole passages, masked-language modelling. Straight from passages a small model learns which kind
+of thing is asked for, and stays there: 2,000 steps did not teach it to match the entity, 1,500 on excerpts did.
 """
 
 import json
@@ -24,18 +24,25 @@ from edge_distil.tasks.squad import parse_squad
 
 SEED = 0
 SHAPE = {"layers": 6, "hidden_size": 128, "heads": 4, "positions": 512}
-ANSWERING = {
-    "passages": 6000,
-    "epochs": 2.0,
-    "max_steps": 0,
+EXCERPTS = {
+    "epochs": 1.0,
+    "max_steps": 3200,
+    "batch_size": 32,
+    "learning_rate": 1.2e-3,
+    "warmup": 0.03,
+    "dropout": 0.0,
+}
+PASSAGES = {
+    "epochs": 1.0,
+    "max_steps": 1700,
     "batch_size": 16,
-    "learning_rate": 1e-3,
+    "learning_rate": 7e-4,
     "warmup": 0.05,
     "dropout": 0.0,
 }
 MASKED_LM = {
     "block_length": 256,
-    "epochs": 2.0,
+    "epochs": 1.0,
     "max_steps": 0,
     "batch_size": 8,
     "learning_rate": 5e-4,
@@ -52,19 +59,21 @@ def main() -> None:
     answering = BertForQuestionAnswering(base.config)
     answering.bert.load_state_dict(base.bert.state_dict())
 
-    note("learning to answer")
     begun = time.monotonic()
-    options: dict[str, Any] = dict(ANSWERING)
-    questions = parse_squad(starter.questions("train", options.pop("passages")), "starter set, train")
-    result = finetune_squad(answering, tokenizer, questions, seed=SEED, **options)
-    _save(result, "question-answering", ANSWERING, begun)
+    note("learning to answer from excerpts")
+    excerpts = parse_squad(starter.excerpts("train", 6000), "starter excerpts")
+    finetune_squad(answering, tokenizer, excerpts, seed=SEED, **EXCERPTS)
+    note("learning to answer from passages")
+    passages = parse_squad(starter.questions("train", 6000), "starter set, train")
+    result = finetune_squad(answering, tokenizer, passages, seed=SEED, **PASSAGES)
+    _save(result, "question-answering", {"excerpts": EXCERPTS, "passages": PASSAGES}, begun)
     folder = starter.teacher_folder("question-answering")
     answerer = QuestionAnswerer(TorchRuntime.load(folder, task="question-answering"))
     score = evaluate(answerer, squad_questions(None, "test"))
 
     note("learning masked-language modelling")
     begun = time.monotonic()
-    options = dict(MASKED_LM)
+    options: dict[str, Any] = dict(MASKED_LM)
     blocks = pack(starter.corpus("train"), tokenizer, options.pop("block_length"))
 
     def with_masked_lm_head() -> PreTrainedModel:

@@ -1,11 +1,12 @@
 """The starter set as the rest of the toolkit reads it: SQuAD v1.1 questions, and text for masked-language modelling."""
 
+import random
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from edge_distil.starter import generator
-from edge_distil.starter.names import SPLITS
+from edge_distil.starter.names import INVENTED, SPLITS
 
 PASSAGES = {"train": 3000, "dev": 100, "test": 100}
 DOCUMENTS = {"train": 6000, "dev": 200, "test": 200}
@@ -27,11 +28,7 @@ def questions(split: str, passages: int | None = None, seed: int = generator.SEE
     articles = []
     for index, passage in enumerate(_passages(split, passages, PASSAGES, seed)):
         qas = [
-            {
-                "id": f"starter-{split}-{index:05d}-{question.kind}-{number}",
-                "question": question.text,
-                "answers": [{"text": question.answer, "answer_start": question.start}],
-            }
+            _qa(f"starter-{split}-{index:05d}-{question.kind}-{number}", question.text, question.answer, question.start)
             for number, question in enumerate(passage.questions)
         ]
         articles.append({"title": passage.title, "paragraphs": [{"context": passage.text, "qas": qas}]})
@@ -68,28 +65,40 @@ def _passages(split: str, count: int | None, defaults: dict[str, int], seed: int
 def excerpts(split: str, passages: int | None = None, seed: int = generator.SEED) -> dict[str, Any]:
     """The questions of `questions`, each on only the sentences that hold its answer or a rival of it.
 
-    Two or three sentences are enough to have to match the entity, and a small model finds out far sooner how to do that
-    there than in a whole passage: the starter teacher learns on these first. The form and the errors are those of
-    `questions`.
+    Each excerpt is also asked which of its sentences names an invented word. Both are steps on the way to whole
+    passages: a small model has to find out first that it must match a word of the question, then that what it looks for
+    stands near that word, and it does so far sooner among thirty words than among a hundred. The starter teacher learns
+    on these first. The form and the errors are those of `questions`.
     """
     articles = []
     for index, passage in enumerate(_passages(split, passages, PASSAGES, seed)):
-        sentences = re.findall(r"[^.]+\.", passage.text)
         paragraphs = []
         for number, question in enumerate(passage.questions):
-            kept, offset = [], 0
-            for sentence in sentences:
-                holds_answer = offset <= question.start < offset + len(sentence)
-                if holds_answer:
-                    start = sum(map(len, kept)) + question.start - offset - (0 if kept else len(sentence) - len(sentence.lstrip()))
-                if holds_answer or any(rival in sentence for rival in question.rivals):
-                    kept.append(sentence if kept else sentence.lstrip())
-                offset += len(sentence)
-            qa = {
-                "id": f"starter-{split}-{index:05d}-{question.kind}-{number}-excerpt",
-                "question": question.text,
-                "answers": [{"text": question.answer, "answer_start": start}],
-            }
-            paragraphs.append({"context": "".join(kept), "qas": [qa]})
+            identifier = f"starter-{split}-{index:05d}-{question.kind}-{number}-excerpt"
+            context, start = _excerpt(passage.text, question)
+            qas = [_qa(identifier, question.text, question.answer, start)]
+            named = [word for word in re.findall(r"[A-Z][a-z]+", context) if INVENTED.fullmatch(word.lower())]
+            if named:
+                word = random.Random(f"{seed}/{identifier}").choice(named)
+                sentence = next(match for match in re.finditer(r"[^. ][^.]*\.", context) if word in match[0])
+                qas.append(_qa(f"{identifier}-names", f"Which sentence names {word}?", sentence[0], sentence.start()))
+            paragraphs.append({"context": context, "qas": qas})
         articles.append({"title": passage.title, "paragraphs": paragraphs})
     return {"version": "1.1", "data": articles}
+
+
+def _excerpt(text: str, question: generator.Question) -> tuple[str, int]:
+    """The sentences that hold the answer or a rival, and the answer's first character in them."""
+    context, start = "", 0
+    for sentence in re.finditer(r"[^. ][^.]*\.", text):
+        holds_answer = sentence.start() <= question.start < sentence.end()
+        if holds_answer or any(rival in sentence[0] for rival in question.rivals):
+            context += " " if context else ""
+            if holds_answer:
+                start = len(context) + question.start - sentence.start()
+            context += sentence[0]
+    return context, start
+
+
+def _qa(identifier: str, question: str, answer: str, start: int) -> dict[str, Any]:
+    return {"id": identifier, "question": question, "answers": [{"text": answer, "answer_start": start}]}

@@ -1,0 +1,110 @@
+"""Collects what `real_run.sh` measured into one result file, and writes its tables into docs/real-run.md.
+
+    python benchmarks/real_run.py runs/real
+
+The result file has the machine, the versions, and every stage's figures; the document's tables stand between two marks
+and hold nothing that is not in the file.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from edge_distil.checkpoints import versions
+from edge_distil.machine import describe_machine
+from edge_distil.report.tables import bench_rows, markdown, megabytes
+
+ROOT = Path(__file__).parent.parent
+RESULT = ROOT / "benchmarks/results/real-run.json"
+DOCUMENT = ROOT / "docs/real-run.md"
+MARK = "<!-- tables -->"
+TRAINING = {
+    "pretrain": "pretrain: a masked-LM head for the encoder",
+    "train": "train: the student",
+    "finetune-teacher": "finetune: the teacher",
+    "finetune-student": "finetune: the student, gold answers alone",
+    "finetune-distilled": "finetune: the student, second distillation",
+}
+SCORED = {
+    "qa-teacher": "teacher, 6 layers",
+    "qa-student": "student, 3 layers, gold answers alone",
+    "qa-student-distilled": "student, 3 layers, second distillation",
+    "qa-student-distilled-onnx-fp32": "the same, ONNX fp32",
+    "qa-student-distilled-onnx": "the same, ONNX int8",
+}
+EXPORTS = ("export-qa-teacher", "export-qa-student-distilled", "export-coreml")
+
+
+def collect(runs: Path) -> dict[str, Any]:
+    """Everything that the stages printed. A stage that was not run raises FileNotFoundError, which names its file."""
+
+    def read(name: str) -> Any:
+        return json.loads((runs / f"{name}.json").read_text(encoding="utf-8"))
+
+    return {
+        "study": "real-run",
+        "command": "benchmarks/real_run.sh",
+        "machine": describe_machine(),
+        "versions": versions(),
+        "training": {name: read(name) for name in TRAINING},
+        "scores": {name: read(f"evaluate-{name}") for name in SCORED},
+        "exports": {name: read(name) for name in EXPORTS},
+        "bench": read("bench"),
+    }
+
+
+def tables(result: dict[str, Any]) -> str:
+    """The document's tables, in Markdown."""
+    teacher = result["scores"]["qa-teacher"]["f1"]
+    scores = [
+        [label, f"{row['exact_match']:.2f}", f"{row['f1']:.2f}", f"{100 * row['f1'] / teacher:.1f}"]
+        for name, label in SCORED.items()
+        for row in [result["scores"][name]]
+    ]
+    stages = [
+        [
+            label,
+            f"{row['metrics']['steps']:,}",
+            f"{row['metrics']['parameters'] / 1e6:.1f}",
+            f"{row['seconds'] / 60:.1f}",
+        ]
+        for name, label in TRAINING.items()
+        for row in [result["training"][name]]
+    ]
+    files = [
+        [f"{export['artifact'].split('/')[-1]}/{file['path']}", file["precision"], megabytes(file["bytes"])]
+        for export in result["exports"].values()
+        for file in export["files"]
+    ]
+    times = [row[:4] + [row[4]] + row[5:] for row in bench_rows(result["bench"])]
+    masked = [
+        [name, f"{result['training'][stage]['metrics'][f'{prefix}mlm_loss']:.3f}",
+         f"{result['training'][stage]['metrics'][f'{prefix}mlm_accuracy']:.1f}"]
+        for name, stage, prefix in (("teacher", "pretrain", ""), ("student", "train", ""))
+    ]  # fmt: skip
+    parts = [
+        ("SQuAD dev (2,280 questions on 8 unseen articles)", ("model", "EM", "F1", "% of the teacher's F1"), scores),
+        ("Masked-LM on held-out blocks", ("model", "loss", "accuracy %"), masked),
+        ("Stages", ("stage", "steps", "million parameters", "minutes"), stages),
+        ("Files", ("file", "precision", "size"), files),
+        (
+            f"Latency, batch 1, {result['bench']['threads']} threads",
+            ("model", "runtime", "precision", "tokens", "input", "median ms", "p90 ms", "ratio"),
+            times,
+        ),
+    ]
+    return "\n".join(f"### {title}\n\n{markdown(headers, rows)}" for title, headers, rows in parts)
+
+
+def main() -> None:
+    """Write the result file and the document's tables."""
+    result = collect(Path(sys.argv[1]))
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    before, _, after = DOCUMENT.read_text(encoding="utf-8").split(MARK)
+    DOCUMENT.write_text(f"{before}{MARK}\n\n{tables(result)}\n{MARK}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
