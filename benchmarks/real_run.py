@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_distil.checkpoints import versions
 from edge_distil.machine import describe_machine
-from edge_distil.report.tables import bench_rows, markdown, megabytes
+from edge_distil.report.tables import BENCH_HEADERS, bench_rows, markdown, megabytes
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks/results/real-run.json"
@@ -77,7 +77,6 @@ def tables(result: dict[str, Any]) -> str:
         for export in result["exports"].values()
         for file in export["files"]
     ]
-    times = [row[:4] + [row[4]] + row[5:] for row in bench_rows(result["bench"])]
     masked = [
         [name, f"{result['training'][stage]['metrics'][f'{prefix}mlm_loss']:.3f}",
          f"{result['training'][stage]['metrics'][f'{prefix}mlm_accuracy']:.1f}"]
@@ -90,8 +89,8 @@ def tables(result: dict[str, Any]) -> str:
         ("Files", ("file", "precision", "size"), files),
         (
             f"Latency, batch 1, {result['bench']['threads']} threads",
-            ("model", "runtime", "precision", "tokens", "input", "median ms", "p90 ms", "ratio"),
-            times,
+            BENCH_HEADERS,
+            bench_rows(result["bench"]),
         ),
     ]
     return "\n".join(f"### {title}\n\n{markdown(headers, rows)}" for title, headers, rows in parts)

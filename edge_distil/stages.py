@@ -79,7 +79,9 @@ def pretrain(
     blocks = _blocks(corpus, used, block_length)
     result = _pretrain(make_model, used, blocks, **training)
     inputs = _inputs(corpus, "corpus") | ({"encoder": describe_input(source)} if source else {})
-    return write_checkpoint(output, result, "masked-lm", "pretrain", source or used, config, inputs, begun, overwrite)
+    return write_checkpoint(
+        output, result, "masked-lm", "edge-distil pretrain", source or used, config, inputs, begun, overwrite
+    )
 
 
 def train(
@@ -108,7 +110,7 @@ def train(
     blocks = _blocks(corpus, used, block_length)
     result = distil(model, used, blocks, weights=weights, **training)
     inputs = _inputs(corpus, "corpus") | {"teacher": describe_input(folder)}
-    return write_checkpoint(output, result, "masked-lm", "train", folder, config, inputs, begun, overwrite)
+    return write_checkpoint(output, result, "masked-lm", "edge-distil train", folder, config, inputs, begun, overwrite)
 
 
 def finetune(
@@ -143,7 +145,9 @@ def finetune(
         inputs["teacher"] = describe_input(teacher_folder)
     loaded = load_model(folder, "question-answering", new_head=True)
     result = finetune_squad(loaded, used, questions, distillation=distillation, **training)
-    return write_checkpoint(output, result, "question-answering", "finetune", folder, config, inputs, begun, overwrite)
+    return write_checkpoint(
+        output, result, "question-answering", "edge-distil finetune", folder, config, inputs, begun, overwrite
+    )
 
 
 def _blocks(corpus: Sequence[Path], tokenizer: Tokenizer, length: int) -> Any:

@@ -139,7 +139,7 @@ def export(
             staging,
             kind=format,
             task=task,
-            command="export",
+            command="edge-distil export",
             config=config or {},
             inputs={"model": source},
             measured=measured,

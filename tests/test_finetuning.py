@@ -338,7 +338,7 @@ def test_each_stage_writes_a_whole_folder_that_matches_its_manifest(
     assert {path.name for path in folder.iterdir()} == FILES
     manifest = read_manifest(folder)
     assert manifest is not None
-    assert (manifest["kind"], manifest["task"], manifest["command"]) == ("checkpoint", task, stage)
+    assert (manifest["kind"], manifest["task"], manifest["command"]) == ("checkpoint", task, f"edge-distil {stage}")
     assert manifest["files"].keys() == FILES - {"edge_distil.json"}
     assert manifest["inputs"].keys() == inputs
     assert manifest["measured"] == chain[stage]["metrics"]

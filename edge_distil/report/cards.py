@@ -33,7 +33,7 @@ language: en
 ---
 # {title}
 
-Made by `edge-distil {command}`. To make it again: `edge-distil {command} --config command.yaml`.
+Made by `{command}`, with the options in `command.yaml`.
 
 Made from:
 

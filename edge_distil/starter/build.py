@@ -1,6 +1,6 @@
 """Rebuilds the starter teacher from nothing: `python -m edge_distil.starter.build`, some fifteen minutes on two cores.
 
-Three lessons: excerpts, whole passages, masked-language modelling. Straight from passages a small model learns which kind
+Three lessons: excerpts, whole passages, masked-language modelling. From passages alone a small model learns which kind
 of thing is asked for, and stays there: 2,000 steps did not teach it to match the entity, 1,500 on excerpts did.
 """
 
@@ -24,7 +24,7 @@ from edge_distil.tasks.squad import parse_squad
 
 SEED = 0
 SHAPE = {"layers": 6, "hidden_size": 128, "heads": 4, "positions": 512}
-EXCERPTS = {
+EXCERPTS: dict[str, Any] = {
     "epochs": 1.0,
     "max_steps": 3200,
     "batch_size": 32,
@@ -32,7 +32,7 @@ EXCERPTS = {
     "warmup": 0.03,
     "dropout": 0.0,
 }
-PASSAGES = {
+PASSAGES: dict[str, Any] = {
     "epochs": 1.0,
     "max_steps": 1700,
     "batch_size": 16,
@@ -40,7 +40,7 @@ PASSAGES = {
     "warmup": 0.05,
     "dropout": 0.0,
 }
-MASKED_LM = {
+MASKED_LM: dict[str, Any] = {
     "block_length": 256,
     "epochs": 1.0,
     "max_steps": 0,
@@ -73,7 +73,7 @@ def main() -> None:
 
     note("learning masked-language modelling")
     begun = time.monotonic()
-    options: dict[str, Any] = dict(MASKED_LM)
+    options = dict(MASKED_LM)
     blocks = pack(starter.corpus("train"), tokenizer, options.pop("block_length"))
 
     def with_masked_lm_head() -> PreTrainedModel:
@@ -92,7 +92,7 @@ def _save(result: TrainedModel, task: Task, options: dict[str, Any], begun: floa
         starter.teacher_folder(task),
         result,
         task,
-        "starter.build",
+        "python -m edge_distil.starter.build",
         starter.build_tokenizer(),
         {**SHAPE, **options, "seed": SEED},
         {"data": STARTER},
