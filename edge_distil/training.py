@@ -25,9 +25,11 @@ def training_arguments(
     max_grad_norm: float = 1.0,
     seed: int,
     group_by_length: bool = False,
+    schedule: str = "linear",
 ) -> TrainingArguments:
-    """`TrainingArguments` with this toolkit's choices: AdamW, a linear schedule with `warmup` (a fraction of all
-    steps), bf16 where the hardware has it, no checkpoints in between. `max_steps` above 0 overrides `epochs`;
+    """`TrainingArguments` with this toolkit's choices: AdamW, bf16 where the hardware has it, no checkpoints in between.
+
+    `schedule` is one of the library's names, `warmup` a fraction of all steps. `max_steps` above 0 overrides `epochs`.
     `scratch` is a folder that may vanish afterwards, which the library demands even when nothing is saved.
     """
     return TrainingArguments(
@@ -40,7 +42,7 @@ def training_arguments(
         weight_decay=weight_decay,
         max_grad_norm=max_grad_norm,
         optim="adamw_torch_fused",
-        lr_scheduler_type="linear",
+        lr_scheduler_type=schedule,
         bf16=supports_bf16(),
         use_cpu=not torch.cuda.is_available(),
         train_sampling_strategy="group_by_length" if group_by_length else "random",

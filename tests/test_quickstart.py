@@ -61,7 +61,9 @@ def test_a_new_teacher_starts_with_attention_on_like_tokens_in_half_of_its_heads
 def test_quickstart_walks_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for options in (quickstart.DISTILLATION, quickstart.FINE_TUNING):
         monkeypatch.setitem(options, "max_steps", 2)
-    monkeypatch.setattr(quickstart.stages, "squad_questions", lambda data, split, **_: squad_questions(data, split)[:20])
+    monkeypatch.setattr(
+        quickstart.stages, "squad_questions", lambda data, split, **_: squad_questions(data, split)[:20]
+    )
     result = quickstart.run(
         tmp_path / "way", export=partial(exporters.export, max_drop=100.0), threads=1, seed=0, overwrite=False
     )

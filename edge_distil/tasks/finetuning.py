@@ -159,8 +159,13 @@ def finetune_squad(
     warmup: float,
     dropout: float | None,
     seed: int,
+    schedule: str = "linear",
+    group_by_length: bool = True,
 ) -> TrainedModel:
     """Fine-tune a question-answering model in place. `dropout` None keeps its own.
+
+    `schedule` is one of the library's names. `group_by_length` puts windows of like length into one batch, which saves
+    padding where lengths differ.
 
     Metrics: the `loss` at the end of the curve, where it has one, and the numbers of `windows` and
     `steps`. Raises `UserError` for an empty question and for a loss that is no number.
@@ -185,7 +190,8 @@ def finetune_squad(
                 warmup=warmup,
                 weight_decay=0.01,
                 seed=seed,
-                group_by_length=True,
+                group_by_length=group_by_length,
+                schedule=schedule,
             ),
             data_collator=features.collate,
             train_dataset=features,
