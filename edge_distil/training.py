@@ -27,7 +27,7 @@ def training_arguments(
     group_by_length: bool = False,
     schedule: str = "linear",
 ) -> TrainingArguments:
-    """`TrainingArguments` with this toolkit's choices: AdamW, bf16 where the hardware has it, no checkpoints in between.
+    """`TrainingArguments` with this toolkit's choices: AdamW, bf16 where the hardware has it, no checkpoints between.
 
     `schedule` is one of the library's names, `warmup` a fraction of all steps. `max_steps` above 0 overrides `epochs`.
     `scratch` is a folder that may vanish afterwards, which the library demands even when nothing is saved.
