@@ -54,7 +54,8 @@ def test_a_new_teacher_starts_with_attention_on_like_tokens_in_half_of_its_heads
         assert not (query[16:] == key[16:]).any()
     positions = model.bert.embeddings.position_embeddings.weight
     # A sinusoid's dot product depends on the distance alone, and falls with it at first.
-    assert math.isclose(float(positions[3] @ positions[5]), float(positions[40] @ positions[42]), rel_tol=1e-4)
+    near, far = (positions[3] @ positions[5]).item(), (positions[40] @ positions[42]).item()
+    assert math.isclose(near, far, rel_tol=1e-4)
     assert positions[10] @ positions[11] > positions[10] @ positions[13]
 
 
