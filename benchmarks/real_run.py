@@ -50,6 +50,7 @@ def collect(runs: Path) -> dict[str, Any]:
         "training": {name: read(name) for name in TRAINING},
         "scores": {name: read(f"evaluate-{name}") for name in SCORED},
         "exports": {name: read(name) for name in EXPORTS},
+        "asked": read("asked"),
         "bench": read("bench"),
     }
 
@@ -82,8 +83,12 @@ def tables(result: dict[str, Any]) -> str:
          f"{result['training'][stage]['metrics'][f'{prefix}mlm_accuracy']:.1f}"]
         for name, stage, prefix in (("teacher", "pretrain", ""), ("student", "train", ""))
     ]  # fmt: skip
+    asked = [
+        [row["article"], row["question"], row["gold"][0], row["text"], f"{row['score']:.2f}"] for row in result["asked"]
+    ]
     parts = [
         ("SQuAD dev (2,280 questions on 8 unseen articles)", ("model", "EM", "F1", "% of the teacher's F1"), scores),
+        ("Three questions to the int8 student", ("article", "question", "gold", "answer", "score"), asked),
         ("Masked-LM on held-out blocks", ("model", "loss", "accuracy %"), masked),
         ("Stages", ("stage", "steps", "million parameters", "minutes"), stages),
         ("Files", ("file", "precision", "size"), files),
