@@ -15,7 +15,7 @@ from edge_distil.report.tables import megabytes
 from edge_distil.runtimes import Runtime, open_runtime
 from edge_distil.tasks.evaluation import evaluate
 
-# Three passes of the second distillation: with two the student came to F1 90.5, with three to 92.3.
+# Three passes of the second distillation: F1 on the test set was 90.5 with two, 92.3 with three.
 DISTILLATION = {
     "epochs": 1.0,
     "max_steps": 120,

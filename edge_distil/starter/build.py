@@ -1,7 +1,7 @@
-"""Rebuilds the starter teacher from nothing: `python -m edge_distil.starter.build`, some fifteen minutes on two cores.
+"""Rebuilds the starter teacher from nothing: `python -m edge_distil.starter.build`.
 
-Three lessons: excerpts, whole passages, masked-language modelling. From passages alone a small model learns which kind
-of thing is asked for, and stays there: 2,000 steps did not teach it to match the entity, 1,500 on excerpts did.
+Three lessons: excerpts, whole passages, masked-language modelling. The packaged folders were made by these lessons one
+at a time, not by one run of this script; docs/starter-set.md tells what was tried, once each.
 """
 
 import json
@@ -31,7 +31,7 @@ EXCERPTS: dict[str, Any] = {
     "learning_rate": 1e-3,
     "warmup": 0.03,
     "dropout": 0.0,
-    # With a rate that falls, or with batches of like length, the step from guessing to matching did not come in 3,000.
+    # Two runs with a falling rate and grouped batches were stopped at a loss of 0.73; both were changed at once.
     "schedule": "constant_with_warmup",
     "group_by_length": False,
 }
@@ -43,7 +43,7 @@ PASSAGES: dict[str, Any] = {
     "warmup": 0.05,
     "dropout": 0.0,
 }
-# The schedule begun anew on the same passages, twice: F1 on the test set went from 88 to 93 and on.
+# The schedule begun anew on the same passages, twice, after a look at F1 on the test set: 88.2, 92.7, 96.0.
 PASSAGES_AGAIN: dict[str, Any] = {**PASSAGES, "max_steps": 1400}
 MASKED_LM: dict[str, Any] = {
     "block_length": 256,
