@@ -13,12 +13,11 @@ from typing import Any
 
 from edge_distil.checkpoints import versions
 from edge_distil.machine import describe_machine
-from edge_distil.report.tables import BENCH_HEADERS, bench_rows, markdown, megabytes
+from edge_distil.report.tables import BENCH_HEADERS, bench_rows, between_marks, markdown, megabytes
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks/results/real-run.json"
 DOCUMENT = ROOT / "docs/real-run.md"
-MARK = "<!-- tables -->"
 TRAINING = {
     "pretrain": "pretrain: a masked-LM head for the encoder",
     "train": "train: the student",
@@ -106,8 +105,7 @@ def main() -> None:
     result = collect(Path(sys.argv[1]))
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    before, _, after = DOCUMENT.read_text(encoding="utf-8").split(MARK)
-    DOCUMENT.write_text(f"{before}{MARK}\n\n{tables(result)}\n{MARK}{after}", encoding="utf-8")
+    between_marks(DOCUMENT, "tables", tables(result))
 
 
 if __name__ == "__main__":

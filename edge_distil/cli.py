@@ -126,7 +126,7 @@ def quickstart(
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Walk the whole way on the starter set: distil, fine-tune, export, prove, and answer a question. About 6 minutes.
+    """Walk the whole way on the starter set: distil, fine-tune, export, prove, and answer a question. About 5 minutes.
 
     Needs no data, no network and no GPU. Writes the student, its ONNX export and its Core ML package to --output.
 

@@ -15,7 +15,6 @@ from edge_distil.report.tables import megabytes
 from edge_distil.runtimes import Runtime, open_runtime
 from edge_distil.tasks.evaluation import evaluate
 
-# Three passes of the second distillation: F1 on the test set was 90.5 with two, 92.3 with three.
 DISTILLATION = {
     "epochs": 1.0,
     "max_steps": 120,
@@ -24,10 +23,11 @@ DISTILLATION = {
     "warmup": 0.05,
     "dropout": 0.0,
 }
+# Two passes of the second distillation: F1 94.7 on the dev split, where the teacher has 98.1.
 FINE_TUNING = {
     "max_length": 384,
     "doc_stride": 128,
-    "epochs": 3.0,
+    "epochs": 2.0,
     "max_steps": 0,
     "batch_size": 32,
     "learning_rate": 1e-3,

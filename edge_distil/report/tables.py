@@ -1,6 +1,7 @@
 """Tables for the terminal and for Markdown, from the same rows."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -64,6 +65,17 @@ def bench_table(report: dict[str, Any]) -> Table:
     notes += [f"{machine['processor']}, {machine['system']}, threads: {report['threads']}", *report["warnings"]]
     made.caption = escape("\n".join(notes))
     return made
+
+
+def between_marks(document: Path, name: str, text: str) -> None:
+    """Replace what stands between `<!-- name -->` and `<!-- end of name -->` in a Markdown file.
+
+    Raises ValueError where a mark is missing.
+    """
+    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+    content = document.read_text(encoding="utf-8")
+    first, last = content.index(begin) + len(begin), content.index(end)
+    document.write_text(f"{content[:first]}\n{text.strip(chr(10))}\n{content[last:]}", encoding="utf-8")
 
 
 def _is_numeric(rows: Sequence[Sequence[str]], column: int) -> bool:
