@@ -1,7 +1,7 @@
 """Writes what `edge-distil quickstart` measured into README.md and `benchmarks/results/quickstart.json`.
 
-    edge-distil quickstart --json > measured.json
-    python benchmarks/quickstart.py measured.json
+edge-distil quickstart --json > measured.json
+python benchmarks/quickstart.py measured.json
 """
 
 import json

@@ -21,14 +21,14 @@ score() { # score MODEL [OPTIONS…]
 
 stage pretrain "$RUNS/teacher" pretrain --from "$ENCODER" --corpus "$CORPUS" --block-length 128 --max-steps 600 \
   --learning-rate 3e-4 --dropout 0
-stage train "$RUNS/student" train --teacher "$RUNS/teacher" --corpus "$CORPUS" --block-length 128 --max-steps 240 \
-  --learning-rate 3e-4 --dropout 0
+stage train "$RUNS/student" train --teacher "$RUNS/teacher" --corpus "$CORPUS" --block-length 128 --max-steps 1500 \
+  --batch-size 16 --learning-rate 5e-4 --dropout 0
 stage finetune-teacher "$RUNS/qa-teacher" finetune --task squad --model "$RUNS/teacher" \
   --data "$SQUAD/train-v1.1.json" --epochs 2 --learning-rate 1e-4
 stage finetune-distilled "$RUNS/qa-student-distilled" finetune --task squad --model "$RUNS/student" \
-  --teacher "$RUNS/qa-teacher" --data "$SQUAD/train-v1.1.json" --epochs 2 --learning-rate 1e-4
+  --teacher "$RUNS/qa-teacher" --data "$SQUAD/train-v1.1.json" --epochs 2 --learning-rate 2e-4
 stage finetune-student "$RUNS/qa-student" finetune --task squad --model "$RUNS/student" \
-  --data "$SQUAD/train-v1.1.json" --epochs 2 --learning-rate 1e-4
+  --data "$SQUAD/train-v1.1.json" --epochs 2 --learning-rate 2e-4
 for model in qa-teacher qa-student qa-student-distilled; do score "$model"; done
 for model in qa-teacher qa-student-distilled; do
   # The default --max-drop of 1.0 refused the teacher: its int8 graph lost 1.46 points of F1 on 100 questions.

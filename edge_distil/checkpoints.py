@@ -182,11 +182,22 @@ def _is_manifest(value: Any) -> bool:
     )
 
 
+def usable_positions(config: Mapping[str, Any]) -> int:
+    """How many tokens a model of this configuration takes, by the keys of `config.json`.
+
+    RoBERTa numbers positions from `pad_token_id` + 1, so that its 514 hold 512 tokens.
+    """
+    unused = config.get("pad_token_id", 1) + 1 if config.get("model_type") == "roberta" else 0
+    return config["max_position_embeddings"] - unused
+
+
 def check_length(folder: Path, tokens: int, option: str) -> None:
     """Refuse inputs longer than a model has positions for. Raises `UserError` that names the option to lower."""
     config = read_json(folder / "config.json")
-    positions = config.get("max_position_embeddings") if isinstance(config, dict) else None
-    if isinstance(positions, int) and tokens > positions:
+    if not isinstance(config, dict) or not isinstance(config.get("max_position_embeddings"), int):
+        return
+    positions = usable_positions(config)
+    if tokens > positions:
         raise UserError(f"{folder}: has {positions} positions, not {tokens}", f"give {option} {positions} or less")
 
 

@@ -1,6 +1,7 @@
 """`edge-distil …`: parse, call, print. Heavy imports stand inside the commands, so that `--help` answers at once."""
 
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -25,7 +26,7 @@ app = typer.Typer(
 _UsageError: Any = typer.BadParameter.__base__
 
 # Options about how a command is run, not about what it makes: they are not saved with the result.
-_RUN_OPTIONS = frozenset({"config", "json_output", "debug", "overwrite"})
+_RUN_OPTIONS = frozenset({"config", "json_output", "debug", "overwrite", "resume"})
 
 
 @app.callback()
@@ -86,6 +87,18 @@ Corpus = Annotated[
                  "Default: the starter corpus."),
 ]  # fmt: skip
 BlockLength = Annotated[int, typer.Option(min=8, help="Tokens per training block.")]
+StepBlocks = Annotated[int, typer.Option("--batch-size", min=1, help="Blocks per step, over all devices.")]
+MicroBatch = Annotated[
+    int, typer.Option(min=0, help="Blocks that one device has at a time; 0: as many as run well.")
+]
+Precision = Annotated[
+    str, typer.Option(help="fp32, bf16, or auto: bf16 where the hardware has instructions for it.")
+]  # fmt: skip
+SaveMinutes = Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints; 0: after every step.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with an unfinished run of the same options; start one if there is none.")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes that tokenise. Default: one for every core.")]
 SquadV2 = Annotated[bool, typer.Option("--squad-v2", help="The data is SQuAD v2.0: some questions have no answer.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: one for every core.")]
 
@@ -101,8 +114,35 @@ def _options(context: typer.Context) -> dict[str, Any]:
     return {name: plain(value) for name, value in context.params.items() if name not in _RUN_OPTIONS}
 
 
+def _choice(option: str, value: str, *choices: str) -> Any:
+    if value not in choices:
+        raise UserError(f"{option} {value}: unknown", f"choose one of: {', '.join(choices)}")
+    return value
+
+
+def _layers(value: str | None) -> list[int] | None:
+    if value is None:
+        return None
+    try:
+        return [int(number) for number in value.split(",")]
+    except ValueError:
+        raise UserError(f"--layers {value}: is not a list of numbers", "give e.g. --layers 0,2,4") from None
+
+
+def _corpus_training(context: typer.Context) -> Any:
+    """The options that `pretrain` and `train` share."""
+    from dataclasses import fields
+
+    from edge_distil.distillation.corpus_trainer import CorpusTraining
+
+    _choice("--precision", context.params["precision"], "auto", "fp32", "bf16")
+    return CorpusTraining(**{field.name: context.params[field.name] for field in fields(CorpusTraining)})
+
+
 def _finish(result: dict[str, Any], json_output: bool, *lines: str) -> None:
-    """Print a result: one JSON object, or lines for a person."""
+    """Print a result: one JSON object, or lines for a person. Of many processes the first one alone does."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     print(json.dumps(result, ensure_ascii=False) if json_output else "\n".join(lines))
 
 
@@ -173,11 +213,16 @@ def pretrain(
     block_length: BlockLength = 256,
     epochs: Epochs = 1.0,
     max_steps: MaxSteps = 0,
-    batch_size: BatchSize = 32,
+    batch_size: StepBlocks = 32,
+    micro_batch: MicroBatch = 0,
     learning_rate: LearningRate = 5e-4,
     warmup: Warmup = 0.05,
     dropout: Dropout = None,
+    precision: Precision = "auto",
     seed: Seed = 0,
+    workers: Workers = None,
+    save_minutes: SaveMinutes = 10.0,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     config: Config = None,
     json_output: Json = False,
@@ -201,17 +246,11 @@ def pretrain(
         hidden_size=hidden_size,
         heads=heads,
         block_length=block_length,
-        training={
-            "epochs": epochs,
-            "max_steps": max_steps,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "warmup": warmup,
-            "dropout": dropout,
-            "seed": seed,
-        },
+        training=_corpus_training(context),
         config=_options(context),
+        resume=resume,
         overwrite=overwrite,
+        workers=workers,
     )
     _finish(result, json_output, *_trained(result), f"next: edge-distil train --teacher {output}")
 
@@ -224,7 +263,9 @@ def train(
     ),
     teacher: Annotated[
         str | None,
-        typer.Option(help="BERT with a masked-LM head: a folder or hf://owner/name. Default: the starter teacher."),
+        typer.Option(
+            help="BERT or RoBERTa with a masked-LM head: a folder or hf://owner/name. Default: the starter teacher."
+        ),
     ] = None,
     corpus: Corpus = None,
     block_length: BlockLength = 256,
@@ -232,13 +273,31 @@ def train(
     alpha_ce: Annotated[float, typer.Option(min=0.0, help="Weight of the soft-target loss.")] = 5.0,
     alpha_mlm: Annotated[float, typer.Option(min=0.0, help="Weight of the masked-LM loss.")] = 2.0,
     alpha_cos: Annotated[float, typer.Option(min=0.0, help="Weight of the hidden states' cosine loss.")] = 1.0,
+    alpha_mse: Annotated[float, typer.Option(min=0.0, help="Weight of the squared distance of the logits.")] = 0.0,
+    ce_on: Annotated[
+        str, typer.Option(help="Soft targets of all tokens, or of the masked ones alone, which is faster.")
+    ] = "all",
+    init: Annotated[str, typer.Option(help="Start the student from layers of the teacher, or at random.")] = "teacher",
+    layers: Annotated[
+        str | None, typer.Option(help="Teacher layers to start from, e.g. 0,2,4. Default: half, evenly spaced.")
+    ] = None,
+    fold_token_types: Annotated[
+        bool, typer.Option(help="Add the teacher's embedding of token type 0 to the student's positions.")
+    ] = True,
+    rare_words: Annotated[bool, typer.Option(help="Mask rare tokens more often than frequent ones.")] = True,
+    whole_words: Annotated[bool, typer.Option("--whole-words", help="Mask all pieces of a word together.")] = False,
     epochs: Epochs = 1.0,
     max_steps: MaxSteps = 0,
-    batch_size: BatchSize = 32,
+    batch_size: StepBlocks = 32,
+    micro_batch: MicroBatch = 0,
     learning_rate: LearningRate = 5e-4,
     warmup: Warmup = 0.05,
     dropout: Dropout = None,
+    precision: Precision = "auto",
     seed: Seed = 0,
+    workers: Workers = None,
+    save_minutes: SaveMinutes = 10.0,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     config: Config = None,
     json_output: Json = False,
@@ -246,7 +305,9 @@ def train(
 ) -> None:
     """Distil a BERT teacher into a DistilBERT student of half its layers (general distillation, the triple loss).
 
-    Reads a teacher folder and text files, writes the student as a Hugging Face folder with a masked-LM head.
+    Reads a teacher folder and text files, writes the student as a Hugging Face folder with a masked-LM head. A run that
+    was killed goes on with --resume, and computes what it would have computed. On several GPUs: torchrun -m edge_distil
+    train …
 
     Example: edge-distil train --teacher runs/teacher --corpus books.txt.gz --output runs/student
     """
@@ -258,18 +319,24 @@ def train(
         teacher=teacher,
         corpus=corpus or [],
         block_length=block_length,
-        weights=LossWeights(temperature, alpha_ce, alpha_mlm, alpha_cos),
-        training={
-            "epochs": epochs,
-            "max_steps": max_steps,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "warmup": warmup,
-            "dropout": dropout,
-            "seed": seed,
-        },
+        weights=LossWeights(
+            temperature,
+            alpha_ce,
+            alpha_mlm,
+            alpha_cos,
+            alpha_mse,
+            _choice("--ce-on", ce_on, "all", "masked"),
+        ),
+        init=_choice("--init", init, "teacher", "random"),
+        layers=_layers(layers),
+        fold_token_types=fold_token_types,
+        rare_words=rare_words,
+        whole_words=whole_words,
+        training=_corpus_training(context),
         config=_options(context),
+        resume=resume,
         overwrite=overwrite,
+        workers=workers,
     )
     _finish(result, json_output, *_trained(result), f"next: edge-distil finetune --task squad --model {output}")
 

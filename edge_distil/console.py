@@ -1,12 +1,14 @@
 """What the user sees while a command runs: progress and notes on stderr, quiet when that is not a terminal."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-stderr = Console(stderr=True)
+# Of the processes that `torchrun` starts the first one alone speaks.
+stderr = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def note(message: str) -> None:

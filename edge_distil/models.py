@@ -16,7 +16,10 @@ from edge_distil.tasks import Task
 from edge_distil.tokenization import check_belongs, load_tokenizer
 
 _HUB = "hf://"
-_FAMILIES = ("bert", "distilbert")
+_FAMILIES: dict[Task, dict[str, str]] = {
+    "masked-lm": {"bert": "BERT", "distilbert": "DistilBERT", "roberta": "RoBERTa"},
+    "question-answering": {"bert": "BERT", "distilbert": "DistilBERT"},
+}
 _CLASSES: dict[str, Any] = {"masked-lm": AutoModelForMaskedLM, "question-answering": AutoModelForQuestionAnswering}
 _MAKE_HEAD = {
     "masked-lm": "train one first: edge-distil pretrain --from {folder}",
@@ -61,16 +64,17 @@ def resolve(name: str | Path) -> Path:
         raise UserError(f"{name}: the hub did not give it: {fault}", "check the name and the network") from None
 
 
-def load_config(folder: Path) -> Any:
-    """The configuration of a BERT or DistilBERT folder. Raises `UserError` for any other architecture."""
+def load_config(folder: Path, task: Task) -> Any:
+    """The configuration of a model folder. Raises `UserError` for an architecture that `task` is not supported for."""
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (ValueError, OSError, KeyError, StrictDataclassError) as fault:
         raise UserError(f"{folder / 'config.json'}: {str(fault).splitlines()[0]}", "give a BERT model folder") from None
-    if config.model_type not in _FAMILIES:
+    families = _FAMILIES[task]
+    if config.model_type not in families:
         raise UserError(
-            f"{folder}: is a {config.model_type!r} model, only {' and '.join(_FAMILIES)} are supported",
-            "use a BERT or DistilBERT folder",
+            f"{folder}: is a {config.model_type!r} model, {task} supports {', '.join(families)} only",
+            f"use a folder of one of these: {', '.join(families.values())}",
         )
     return config
 
@@ -83,7 +87,7 @@ def load_model(name: str | Path, task: Task, *, new_head: bool = False) -> PreTr
     """
     folder = resolve(name)
     read_manifest(folder)
-    config = load_config(folder)
+    config = load_config(folder, task)
     if not any(folder.glob("*.safetensors")):
         raise UserError(
             f"{folder}: has no .safetensors weights",

@@ -6,30 +6,45 @@ The command line is a thin caller of these; so can a script be. Every function r
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from tokenizers import Tokenizer
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, set_seed
 
 from edge_distil import starter
-from edge_distil.checkpoints import check_length, check_output, describe_input, new_folder, write_manifest
+from edge_distil.checkpoints import (
+    check_length,
+    check_output,
+    describe_input,
+    new_folder,
+    usable_positions,
+    write_manifest,
+)
 from edge_distil.console import note
-from edge_distil.corpus.blocks import pack
-from edge_distil.corpus.text import read_documents
-from edge_distil.distillation.pretraining import TrainedModel, new_teacher
+from edge_distil.corpus.masking import Masking
+from edge_distil.corpus.prepare import from_documents, prepare
+from edge_distil.corpus.prepared import PreparedCorpus
+from edge_distil.distillation.corpus_trainer import CorpusTraining
+from edge_distil.distillation.pretraining import new_teacher
 from edge_distil.distillation.pretraining import pretrain as _pretrain
+from edge_distil.distillation.student import student_of
 from edge_distil.distillation.trainer import LossWeights, distil
 from edge_distil.errors import UserError
+from edge_distil.machine import describe_machine
 from edge_distil.models import load_model, resolve
 from edge_distil.report.cards import checkpoint_card
+from edge_distil.report.curves import plot
 from edge_distil.runtimes.torch import TorchRuntime
 from edge_distil.tasks import Task
 from edge_distil.tasks.finetuning import SecondDistillation, finetune_squad
 from edge_distil.tasks.squad import Question, parse_squad, read_squad
 from edge_distil.tokenization import check_same, load_tokenizer, save_tokenizer, write_tokenizer_config
+from edge_distil.training import Processes, TrainedModel
+from edge_distil.unfinished import UnfinishedRun
 
 STARTER = {"starter": "the embedded starter set"}
 
@@ -51,13 +66,15 @@ def pretrain(
     hidden_size: int,
     heads: int,
     block_length: int,
-    training: Mapping[str, Any],
+    training: CorpusTraining,
     config: Mapping[str, Any],
+    resume: bool = False,
     overwrite: bool = False,
+    workers: int | None = None,
 ) -> dict[str, Any]:
     """Masked-language-model training of a BERT teacher, from random weights or from an encoder folder.
 
-    `training` holds the keyword arguments of `distillation.pretraining.pretrain`; `config` is written beside the model.
+    `config` is written beside the model. With `resume`, an unfinished run of the same options goes on.
     """
     check_output(output, overwrite)
     begun = time.monotonic()
@@ -76,12 +93,13 @@ def pretrain(
             return load_model(from_encoder, "masked-lm", new_head=True)
         return new_teacher(used, layers=layers, hidden_size=hidden_size, heads=heads, positions=max(512, block_length))
 
-    blocks = _blocks(corpus, used, block_length)
-    result = _pretrain(make_model, used, blocks, **training)
     inputs = _inputs(corpus, "corpus") | ({"encoder": describe_input(source)} if source else {})
-    return write_checkpoint(
-        output, result, "masked-lm", "edge-distil pretrain", source or used, config, inputs, begun, overwrite
-    )
+    with _unfinished(output, config, inputs, resume=resume, overwrite=overwrite) as run:
+        blocks = _blocks(corpus, used, block_length, workers)
+        result = _pretrain(make_model, blocks, Masking(used), training, run)
+        return _write_once(
+            output, result, "masked-lm", "edge-distil pretrain", source or used, config, inputs, begun, overwrite
+        )
 
 
 def train(
@@ -91,26 +109,37 @@ def train(
     corpus: Sequence[Path],
     block_length: int,
     weights: LossWeights,
-    training: Mapping[str, Any],
+    training: CorpusTraining,
     config: Mapping[str, Any],
+    init: Literal["teacher", "random"] = "teacher",
+    layers: Sequence[int] | None = None,
+    fold_token_types: bool = True,
+    rare_words: bool = True,
+    whole_words: bool = False,
+    resume: bool = False,
     overwrite: bool = False,
+    workers: int | None = None,
 ) -> dict[str, Any]:
-    """General distillation of a BERT masked-LM teacher into a DistilBERT student of half its layers.
+    """General distillation of a BERT or RoBERTa masked-LM teacher into a student of half its layers.
 
-    `training` holds the keyword arguments of `distillation.trainer.distil`; `config` is written beside the model.
+    `init`, `layers` and `fold_token_types` are those of `distillation.student.student_of`; `rare_words` and
+    `whole_words` say which tokens are masked (`corpus.masking.Masking`). `config` is written beside the model. With
+    `resume`, an unfinished run of the same options goes on.
     """
     check_output(output, overwrite)
     begun = time.monotonic()
     folder = resolve(teacher) if teacher else starter.teacher_folder("masked-lm")
     model = load_model(folder, "masked-lm")
-    if model.config.model_type != "bert":
-        raise UserError(f"{folder}: is a {model.config.model_type} model, not a BERT", "give a BERT teacher")
     check_length(folder, block_length, "--block-length")
+    set_seed(training.seed)
+    student = student_of(model, init=init, layers=layers, fold_token_types=fold_token_types)
     used = load_tokenizer(folder)
-    blocks = _blocks(corpus, used, block_length)
-    result = distil(model, used, blocks, weights=weights, **training)
     inputs = _inputs(corpus, "corpus") | {"teacher": describe_input(folder)}
-    return write_checkpoint(output, result, "masked-lm", "edge-distil train", folder, config, inputs, begun, overwrite)
+    with _unfinished(output, config, inputs, resume=resume, overwrite=overwrite) as run:
+        blocks = _blocks(corpus, used, block_length, workers)
+        masking = Masking(used, blocks.token_counts if rare_words else None, whole_words=whole_words)
+        result = distil(student, model, blocks, masking, weights, training, run)
+        return _write_once(output, result, "masked-lm", "edge-distil train", folder, config, inputs, begun, overwrite)
 
 
 def finetune(
@@ -150,10 +179,43 @@ def finetune(
     )
 
 
-def _blocks(corpus: Sequence[Path], tokenizer: Tokenizer, length: int) -> Any:
+@contextmanager
+def _unfinished(
+    output: Path, config: Mapping[str, Any], inputs: Mapping[str, Any], *, resume: bool, overwrite: bool
+) -> Iterator[UnfinishedRun]:
+    """The folder of the run on its way to `output`; it vanishes unless the run ends early and can go on later."""
+    run, all_of_us = UnfinishedRun(output), Processes()
+    if all_of_us.is_first:
+        run.begin(config, inputs, resume=resume, overwrite=overwrite)
+    all_of_us.wait()
+    try:
+        yield run
+    except BaseException:
+        # Nothing that a later run could go on from: nothing stays.
+        if all_of_us.is_first and run.latest() is None:
+            run.end()
+        raise
+    if all_of_us.is_first:
+        run.end()
+
+
+def _blocks(corpus: Sequence[Path], tokenizer: Tokenizer, length: int, workers: int | None) -> PreparedCorpus:
+    """The corpus in blocks; prepared by the first process, while the others wait."""
     note("reading the corpus")
-    documents = read_documents(corpus) if corpus else starter.corpus("train")
-    return pack(documents, tokenizer, length)
+    with Processes().first_to_go():
+        if not corpus:
+            return from_documents(starter.corpus("train"), tokenizer, length)
+        return prepare(corpus, tokenizer, length, workers=workers)
+
+
+def _write_once(output: Path, trained: TrainedModel, *arguments: Any) -> dict[str, Any]:
+    """`write_checkpoint` on the first process; the others wait for it, and give the metrics alone."""
+    all_of_us = Processes()
+    result: dict[str, Any] = {"output": str(output), "metrics": trained.metrics, "seconds": 0.0}
+    if all_of_us.is_first:
+        result = write_checkpoint(output, trained, *arguments)
+    all_of_us.wait()
+    return result
 
 
 def _inputs(paths: Sequence[Path], name: str) -> dict[str, Any]:
@@ -177,15 +239,24 @@ def write_checkpoint(
     measured = {**result.metrics, "parameters": parameters, "seconds": seconds}
     with new_folder(output, overwrite=overwrite) as folder:
         result.model.save_pretrained(folder)
+        max_length = usable_positions(result.model.config.to_dict())
         if isinstance(tokenizer, Path):
-            save_tokenizer(tokenizer, folder, result.model.config.max_position_embeddings)
+            save_tokenizer(tokenizer, folder, max_length)
         else:
             tokenizer.save(str(folder / "tokenizer.json"))
-            write_tokenizer_config(folder, lower_case=True, max_length=result.model.config.max_position_embeddings)
+            write_tokenizer_config(folder, max_length=max_length)
         (folder / "command.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
-        (folder / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in result.curve), encoding="utf-8")
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in result.curve), encoding="utf-8")
+        if result.curve:
+            plot(result.curve, folder / "loss.png")
         card = checkpoint_card(
-            title=output.absolute().name, task=task, command=command, config=config, inputs=inputs, measured=measured
+            title=output.absolute().name,
+            task=task,
+            command=command,
+            inputs=inputs,
+            measured=measured,
+            machine=describe_machine(),
+            plotted=bool(result.curve),
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
         write_manifest(

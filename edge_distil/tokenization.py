@@ -9,17 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+import numpy as np
+from tokenizers import Tokenizer, models
 
 from edge_distil.errors import UserError
 
 # Embedding tables are often padded to a multiple of 8, 64 or 128 rows for speed: so many rows may have no token.
 _MAX_PADDED_ROWS = 128
 
+# How each family spells its special tokens, in the order of `SpecialTokens`.
+_SPELLINGS = {
+    "BERT WordPiece": ("[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]"),
+    "RoBERTa byte-level BPE": ("<s>", "</s>", "<pad>", "<mask>", "<unk>"),
+}
+# Byte-level BPE writes a byte b that is no visible character as the letter 256 + b: a blank is Ġ, a newline Ċ.
+_BYTE_LEVEL_BLANKS = tuple(chr(256 + ord(blank)) for blank in " \t\n\v\f\r")
+
 
 @dataclass(frozen=True, slots=True)
 class SpecialTokens:
-    """Ids of BERT's special tokens in one vocabulary."""
+    """Ids of the special tokens in one vocabulary, under BERT's names; RoBERTa's `<s>` is `cls`, `</s>` is `sep`."""
 
     cls: int
     sep: int
@@ -31,22 +40,24 @@ class SpecialTokens:
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The fast tokeniser of a model folder, with neither padding nor truncation switched on.
 
-    A folder that has only a `vocab.txt` is converted by transformers. Raises `UserError` when there is neither.
+    A folder that has only a `vocab.txt`, or RoBERTa's `vocab.json` and `merges.txt`, is converted by transformers.
+    Raises `UserError` when there is neither.
     """
     path = folder / "tokenizer.json"
+    vocabulary = next((file for name in ("vocab.txt", "vocab.json") if (file := folder / name).is_file()), None)
     if path.is_file():
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as fault:  # the Rust side raises bare Exception for anything it cannot parse
             raise UserError(f"{path}: is not a tokenizer file: {fault}", "copy tokenizer.json again") from None
-    elif (folder / "vocab.txt").is_file():
+    elif vocabulary:
         from transformers import AutoTokenizer
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
         except Exception as fault:  # as above
             raise UserError(
-                f"{folder / 'vocab.txt'}: does not load: {str(fault).splitlines()[0]}", "copy tokenizer.json instead"
+                f"{vocabulary}: does not load: {str(fault).splitlines()[0]}", "copy tokenizer.json instead"
             ) from None
     else:
         raise UserError(
@@ -58,17 +69,44 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def _family(tokenizer: Tokenizer) -> tuple[str, dict[str, int]]:
+    """The family that a vocabulary holds most special tokens of, and the ids of those that it holds, by name."""
+    found = {
+        family: {name: token_id for name in names if (token_id := tokenizer.token_to_id(name)) is not None}
+        for family, names in _SPELLINGS.items()
+    }
+    return max(found.items(), key=lambda entry: len(entry[1]))
+
+
 def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
-    """Ids of [CLS], [SEP], [PAD], [MASK] and [UNK]. Raises `UserError` when the vocabulary lacks one."""
-    names = ("[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]")
-    ids = {name: tokenizer.token_to_id(name) for name in names}
-    missing = [name for name, token_id in ids.items() if token_id is None]
+    """Ids of [CLS], [SEP], [PAD], [MASK] and [UNK], or of what RoBERTa calls `<s>`, `</s>`, `<pad>`, `<mask>`, `<unk>`.
+
+    Raises `UserError` when the vocabulary lacks one.
+    """
+    family, ids = _family(tokenizer)
+    missing = [name for name in _SPELLINGS[family] if name not in ids]
     if missing:
         raise UserError(
-            f"the tokeniser has no {', '.join(missing)}: it is not a BERT WordPiece tokeniser",
-            "use a BERT or DistilBERT folder",
+            f"the tokeniser has no {', '.join(missing)}: it is not a {family} tokeniser",
+            "use a BERT, DistilBERT or RoBERTa folder",
         )
-    return SpecialTokens(*(token_id for token_id in ids.values() if token_id is not None))
+    return SpecialTokens(*ids.values())
+
+
+def starts_word(tokenizer: Tokenizer) -> np.ndarray:
+    """Whether each token of the vocabulary begins a word, bool [V]; special tokens count as beginning one.
+
+    A WordPiece token does unless it starts with `##`. A byte-level BPE token does when it starts with a blank, which
+    such a vocabulary writes as Ġ: a comma is then part of the word before it, and the first word of a text, which no
+    blank precedes, is not seen in the token. Whoever masks whole words has to begin a word there too.
+    """
+    model = tokenizer.model
+    tokens = [tokenizer.id_to_token(token_id) or "" for token_id in range(tokenizer.get_vocab_size())]
+    if isinstance(model, models.WordPiece):
+        return np.array([not token.startswith(model.continuing_subword_prefix) for token in tokens])
+    starts_V = np.array([token.startswith(_BYTE_LEVEL_BLANKS) for token in tokens])
+    starts_V[list(tokenizer.get_added_tokens_decoder())] = True
+    return starts_V
 
 
 def check_belongs(tokenizer: Tokenizer, vocabulary_rows: int, folder: Path) -> None:
@@ -91,7 +129,7 @@ def check_same(one: Tokenizer, one_folder: Path, other: Tokenizer, other_folder:
 
     def text_to_ids(tokenizer: Tokenizer) -> tuple[Any, ...]:
         state = json.loads(tokenizer.to_str())
-        return tokenizer.get_vocab(), state["normalizer"], state["pre_tokenizer"]
+        return tokenizer.get_vocab(), state["model"].get("merges"), state["normalizer"], state["pre_tokenizer"]
 
     if text_to_ids(one) != text_to_ids(other):
         raise UserError(
@@ -107,17 +145,40 @@ def save_tokenizer(source: Path, target: Path, max_length: int) -> None:
     if (source / "tokenizer_config.json").is_file():
         shutil.copyfile(source / "tokenizer_config.json", target / "tokenizer_config.json")
     else:
-        normalizer = tokenizer.normalizer
-        lower_case = normalizer is not None and normalizer.normalize_str("A") == "a"
-        write_tokenizer_config(target, lower_case=lower_case, max_length=max_length)
+        write_tokenizer_config(target, max_length=max_length)
 
 
-def write_tokenizer_config(target: Path, *, lower_case: bool, max_length: int) -> None:
-    """Write the `tokenizer_config.json` that goes with a BERT `tokenizer.json`."""
-    config = {
-        "tokenizer_class": "BertTokenizer",
-        "do_lower_case": lower_case,
+def write_tokenizer_config(target: Path, *, max_length: int, lower_case: bool | None = None) -> None:
+    """Write the `tokenizer_config.json` that goes with the `tokenizer.json` in a folder.
+
+    `max_length` is the longest input in tokens; `lower_case` None means what `tokenizer.json` does. transformers 5
+    builds the normaliser and the pre-tokeniser anew from these settings, whatever `tokenizer.json` says of them.
+    """
+    tokenizer = load_tokenizer(target)
+    family, _ = _family(tokenizer)
+    special = dict(zip(("cls", "sep", "pad", "mask", "unk"), _SPELLINGS[family], strict=True))
+    config: dict[str, Any] = {
         "model_max_length": max_length,
-        **{f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "mask", "unk")},
+        **{f"{name}_token": token for name, token in special.items()},
     }
+    if isinstance(tokenizer.model, models.WordPiece):
+        cased, accented, chinese = (_normalized(tokenizer, text) for text in ("A", "É", "中"))
+        config |= {
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": cased == "a" if lower_case is None else lower_case,
+            "strip_accents": accented in ("e", "E"),
+            "tokenize_chinese_chars": chinese != "中",
+        }
+    else:
+        first = tokenizer.pre_tokenizer.pre_tokenize_str("A")[0][0]
+        config |= {
+            "tokenizer_class": "RobertaTokenizer",
+            "bos_token": special["cls"],
+            "eos_token": special["sep"],
+            "add_prefix_space": first != "A",
+        }
     (target / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _normalized(tokenizer: Tokenizer, text: str) -> str:
+    return tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text

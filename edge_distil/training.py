@@ -1,7 +1,13 @@
 """What pre-training, distillation and fine-tuning share: how `transformers.Trainer` is set up and watched."""
 
+import ctypes
 import math
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -13,37 +19,97 @@ from edge_distil.errors import UserError
 from edge_distil.models import supports_bf16
 
 
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A trained model, what was measured of it, and its loss curve."""
+
+    model: PreTrainedModel
+    metrics: dict[str, float]
+    curve: list[dict[str, float]]
+
+
+class Processes:
+    """The processes of this run: one, unless `torchrun` or `accelerate launch` started more."""
+
+    def __init__(self) -> None:
+        """Join the others, where there are any."""
+        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self.number = int(os.environ.get("RANK", "0"))
+        self.is_first = self.number == 0
+        if self.count > 1 and not torch.distributed.is_initialized():
+            on_gpus = torch.cuda.is_available()
+            if on_gpus:
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            # Preparing a corpus may take the first process hours, while the others wait.
+            torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=timedelta(days=1))
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.count > 1:
+            torch.distributed.barrier()
+
+    @contextmanager
+    def first_to_go(self) -> Iterator[None]:
+        """The first process does what the block says; then the others do, who find it done."""
+        if not self.is_first:
+            self.wait()
+        yield
+        if self.is_first:
+            self.wait()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what a training step frees, for the next step, instead of handing it back to the kernel.
+
+    Large tensors are otherwise mapped and zeroed anew each time: a step took 8% to 13% longer on two cores. Nothing
+    happens where the C library is another one.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+        library.mallopt(trim_threshold, 2**31 - 1)
+        library.mallopt(mmap_max, 0)
+
+
 def training_arguments(
     scratch: str,
     *,
     epochs: float,
     max_steps: int,
     batch_size: int,
+    accumulate: int = 1,
     learning_rate: float,
     warmup: float,
     weight_decay: float = 0.0,
     max_grad_norm: float = 1.0,
+    adam_beta2: float = 0.999,
+    adam_epsilon: float = 1e-8,
     seed: int,
     group_by_length: bool = False,
     schedule: str = "linear",
+    bf16: bool | None = None,
 ) -> TrainingArguments:
-    """`TrainingArguments` with this toolkit's choices: AdamW, bf16 where the hardware has it, no checkpoints between.
+    """`TrainingArguments` with this toolkit's choices: AdamW, no checkpoints of the library's between.
 
-    `schedule` is one of the library's names, `warmup` a fraction of all steps. `max_steps` above 0 overrides `epochs`.
-    `scratch` is a folder that may vanish afterwards, which the library demands even when nothing is saved.
+    `bf16` None takes bf16 where the hardware has it. `schedule` is one of the library's names, `warmup` a fraction of
+    all steps. `max_steps` above 0 overrides `epochs`. `scratch` is a folder that may vanish afterwards, which the
+    library demands even when nothing is saved.
     """
-    return TrainingArguments(
+    keep_freed_memory()
+    args = TrainingArguments(
         output_dir=scratch,
         num_train_epochs=epochs,
         max_steps=max_steps or -1,
         per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulate,
         learning_rate=learning_rate,
         warmup_steps=warmup,
         weight_decay=weight_decay,
         max_grad_norm=max_grad_norm,
+        adam_beta2=adam_beta2,
+        adam_epsilon=adam_epsilon,
         optim="adamw_torch_fused",
         lr_scheduler_type=schedule,
-        bf16=supports_bf16(),
+        bf16=supports_bf16() if bf16 is None else bf16,
         use_cpu=not torch.cuda.is_available(),
         train_sampling_strategy="group_by_length" if group_by_length else "random",
         logging_steps=10,
@@ -52,8 +118,13 @@ def training_arguments(
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
+        ddp_backend="gloo" if Processes().count > 1 and not torch.cuda.is_available() else None,
+        ddp_find_unused_parameters=False,
         seed=seed,
     )
+    # One process uses one GPU, more need one process each (docs/scale.md): the library would take `DataParallel`.
+    args._n_gpu = min(args.n_gpu, 1)
+    return args
 
 
 def prepare(model: PreTrainedModel, dropout: float | None = None) -> None:

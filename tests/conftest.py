@@ -87,7 +87,7 @@ def save(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Call
         folder = tmp_path_factory.mktemp(model.config.model_type)
         model.save_pretrained(folder)
         tokenizer.save(str(folder / "tokenizer.json"))
-        write_tokenizer_config(folder, lower_case=True, max_length=POSITIONS)
+        write_tokenizer_config(folder, lower_case=True, max_length=model.config.max_position_embeddings)
         return folder
 
     return save

@@ -147,10 +147,10 @@ def config_file(tmp_path: Path, text: str) -> Path:
 
 
 def test_an_unknown_key_is_named_with_the_ones_that_are_known(run: Run, tmp_path: Path) -> None:
-    path = config_file(tmp_path, "temperature: 2\nalfa_ce: 3\nlayers: 2\n")
+    path = config_file(tmp_path, "temperature: 2\nalfa_ce: 3\nhidden_size: 2\n")
     ended = run("train", "--config", path)
-    assert ended.error == f"{path}: unknown option 'alfa_ce', 'layers'"
-    assert "alpha_ce, alpha_cos, alpha_mlm, batch_size" in ended.hint
+    assert ended.error == f"{path}: unknown option 'alfa_ce', 'hidden_size'"
+    assert "alpha_ce, alpha_cos, alpha_mlm, alpha_mse, batch_size" in ended.hint
 
 
 @pytest.mark.parametrize("key", ["config", "json_output", "debug", "overwrite"])
@@ -189,7 +189,7 @@ def test_the_configuration_is_used_and_the_command_line_wins(
     assert (ended.status, json.loads(ended.out)["output"]) == (0, "from-config")
     weights = asked["weights"]
     assert (weights.temperature, weights.alpha_ce, weights.alpha_mlm, weights.alpha_cos) == (2.0, 3.0, 2.0, 0.25)
-    assert (asked["training"]["batch_size"], asked["training"]["seed"]) == (4, 1)
+    assert (asked["training"].batch_size, asked["training"].seed) == (4, 1)
     assert (asked["corpus"], asked["teacher"]) == ([Path("a.txt"), Path("b.txt")], None)
     # What was used is what is saved: every option of the command, and none of the ways to run it.
     assert {key: asked["config"][key] for key in ("alpha_ce", "alpha_cos", "seed", "corpus", "block_length")} == {

@@ -21,39 +21,19 @@ from transformers import (
     PreTrainedModel,
 )
 
-from edge_distil import starter
 from edge_distil.checkpoints import read_manifest
 from edge_distil.errors import UserError
 from edge_distil.models import load_model
 from edge_distil.qa import QuestionAnswerer
 from edge_distil.runtimes import open_runtime
 from edge_distil.runtimes.torch import model_inputs
-from edge_distil.tasks.squad import Question, parse_squad
-from edge_distil.tokenization import load_tokenizer, special_tokens, write_tokenizer_config
+from edge_distil.tokenization import load_tokenizer, special_tokens
 from exporters import export, gate
 from exporters.coreml import conversion, read_package
 from exporters.encoder import PlainEncoder
 from exporters.onnx import graph, write_graphs
 
 MAX_LENGTH = 64
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return starter.build_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def questions() -> list[Question]:
-    return parse_squad(starter.questions("test", passages=3), "starter")
 
 
 def random_model(kind: type[PreTrainedModel], vocab_size: int = 2000, **overrides: object) -> PreTrainedModel:
@@ -69,18 +49,6 @@ def random_model(kind: type[PreTrainedModel], vocab_size: int = 2000, **override
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model
-
-
-@pytest.fixture(scope="module")
-def save(tmp_path_factory, tokenizer):
-    def save(model: PreTrainedModel) -> Path:
-        folder = tmp_path_factory.mktemp("checkpoint")
-        model.save_pretrained(folder)
-        tokenizer.save(str(folder / "tokenizer.json"))
-        write_tokenizer_config(folder, lower_case=True, max_length=96)
-        return folder
-
-    return save
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,15 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from families import byte_level, masked_lm, wordpiece
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from transformers import BertForMaskedLM, BertModel, PreTrainedModel, RobertaConfig, RobertaForMaskedLM
+from tokenizers import Tokenizer, models
+from transformers import BertForMaskedLM, BertModel, PreTrainedModel, RobertaForMaskedLM
 
-from edge_distil.checkpoints import write_manifest
+from edge_distil.checkpoints import check_length, usable_positions, write_manifest
 from edge_distil.errors import UserError
 from edge_distil.models import load_model, resolve
+from edge_distil.tokenization import special_tokens, write_tokenizer_config
 
 Copy = Callable[[Path], Path]
 
@@ -149,13 +151,112 @@ def test_a_tokeniser_of_another_vocabulary_is_refused(bert_mlm: Path, copy_of: C
         load_model(folder, "masked-lm")
 
 
-def test_another_architecture_is_refused_by_name(save: Callable[[PreTrainedModel], Path]) -> None:
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
-    folder = save(RobertaForMaskedLM(RobertaConfig(vocab_size=100, **sizes)))
-    with pytest.raises(UserError) as caught:
+def model_folder(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> Path:
+    """A Hugging Face folder of a model and the tokeniser that belongs to it."""
+    model.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_tokenizer_config(folder, max_length=96)
+    return folder
+
+
+@pytest.fixture
+def roberta(tmp_path: Path) -> Path:
+    return model_folder(masked_lm("roberta"), byte_level(), tmp_path)
+
+
+def test_a_roberta_loads_as_a_masked_lm_with_its_own_weights(roberta: Path) -> None:
+    model = load_model(roberta, "masked-lm")
+    stored = load_file(roberta / "model.safetensors")
+    loaded = model.state_dict()
+    assert isinstance(model, RobertaForMaskedLM)
+    assert len(stored) > 60
+    for name, value in stored.items():
+        assert torch.equal(loaded[name], value), name
+    assert model.lm_head.decoder.weight is model.roberta.embeddings.word_embeddings.weight
+    assert model.config.pad_token_id == special_tokens(byte_level()).pad == 1
+
+
+def test_a_roberta_without_a_masked_lm_head_points_at_pretrain(tmp_path: Path) -> None:
+    folder = model_folder(masked_lm("roberta").roberta, byte_level(), tmp_path)
+    with pytest.raises(UserError, match=r"has no masked-lm head \(lm_head\.") as caught:
         load_model(folder, "masked-lm")
-    assert caught.value.message == f"{folder}: is a 'roberta' model, only bert and distilbert are supported"
-    assert caught.value.hint == "use a BERT or DistilBERT folder"
+    assert caught.value.hint == f"train one first: edge-distil pretrain --from {folder}"
+    assert isinstance(load_model(folder, "masked-lm", new_head=True), RobertaForMaskedLM)
+
+
+def test_question_answering_with_a_roberta_is_refused_even_for_a_new_head(roberta: Path) -> None:
+    for new_head in (False, True):
+        with pytest.raises(UserError) as caught:
+            load_model(roberta, "question-answering", new_head=new_head)
+        message = f"{roberta}: is a 'roberta' model, question-answering supports bert, distilbert only"
+        assert caught.value.message == message
+        assert caught.value.hint == "use a folder of one of these: BERT, DistilBERT"
+
+
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "electra"])
+def test_another_architecture_is_refused_by_name(roberta: Path, model_type: str) -> None:
+    edit_config(roberta, model_type=model_type)
+    with pytest.raises(UserError) as caught:
+        load_model(roberta, "masked-lm")
+    message = f"{roberta}: is a {model_type!r} model, masked-lm supports bert, distilbert, roberta only"
+    assert caught.value.message == message
+    assert caught.value.hint == "use a folder of one of these: BERT, DistilBERT, RoBERTa"
+
+
+def test_a_cased_bert_loads(tmp_path: Path) -> None:
+    model = masked_lm("bert")
+    loaded = load_model(model_folder(model, wordpiece(), tmp_path), "masked-lm")
+    ids_BL = torch.tensor([wordpiece().encode("The Tower of Brenmoor").ids])
+    assert torch.equal(loaded(ids_BL).logits, model(ids_BL).logits)
+
+
+@pytest.mark.parametrize("vocab_size", [28996, 119547], ids=["cased", "multilingual"])
+def test_a_published_vocabulary_loads_and_stays_with_its_own_model(tmp_path: Path, vocab_size: int) -> None:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = {word: i for i, word in enumerate([*special, *(f"w{i}" for i in range(vocab_size - len(special)))])}
+    tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
+    tokenizer.add_special_tokens(special)
+    folder = model_folder(masked_lm("bert", vocab_size=vocab_size, layers=1), tokenizer, tmp_path)
+    assert load_model(folder, "masked-lm").get_output_embeddings().out_features == vocab_size
+    wordpiece().save(str(folder / "tokenizer.json"))
+    with pytest.raises(UserError, match=f"the model has {vocab_size} embeddings and its tokeniser"):
+        load_model(folder, "masked-lm")
+
+
+def test_weights_under_the_names_of_the_first_published_berts_load(bert_mlm: Path, copy_of: Copy) -> None:
+    """Those call a norm's weight and bias gamma and beta, and hold what the library does not use."""
+    folder = copy_of(bert_mlm)
+    stored = load_file(folder / "model.safetensors")
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
+        for name, value in stored.items()
+    }
+    old |= {"bert.pooler.dense.weight": torch.zeros(32, 32), "cls.seq_relationship.bias": torch.zeros(2)}
+    assert len(old.keys() - stored.keys()) == 2 * (1 + 2 * 4 + 1) + 2
+    save_file(old, folder / "model.safetensors", metadata={"format": "pt"})
+    loaded = load_model(folder, "masked-lm").state_dict()
+    for name, value in stored.items():
+        assert torch.equal(loaded[name], value), name
+
+
+@pytest.mark.parametrize(("family", "usable"), [("bert", 96), ("distilbert", 96), ("roberta", 96)])
+def test_a_model_takes_as_many_tokens_as_it_has_usable_positions(tmp_path: Path, family: str, usable: int) -> None:
+    model = masked_lm(family)
+    model.save_pretrained(tmp_path)
+    assert usable_positions(model.config.to_dict()) == usable
+    check_length(tmp_path, usable, "--block-length")
+    model(torch.full((1, usable), 7))
+    with pytest.raises(UserError, match=f"has {usable} positions, not {usable + 1}") as caught:
+        check_length(tmp_path, usable + 1, "--block-length")
+    assert caught.value.hint == f"give --block-length {usable} or less"
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, usable + 1), 7))
+
+
+def test_the_published_robertas_take_512_tokens() -> None:
+    sizes = {"max_position_embeddings": 514, "pad_token_id": 1}
+    assert usable_positions({"model_type": "roberta", **sizes}) == 512
+    assert usable_positions({"model_type": "bert", **sizes}) == 514
 
 
 def no_network(*arguments: object, **options: object) -> str:

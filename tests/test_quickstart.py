@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -60,8 +61,8 @@ def test_a_new_teacher_starts_with_attention_on_like_tokens_in_half_of_its_heads
 
 
 def test_quickstart_walks_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for options in (quickstart.DISTILLATION, quickstart.FINE_TUNING):
-        monkeypatch.setitem(options, "max_steps", 2)
+    monkeypatch.setattr(quickstart, "DISTILLATION", replace(quickstart.DISTILLATION, max_steps=2))
+    monkeypatch.setitem(quickstart.FINE_TUNING, "max_steps", 2)
     monkeypatch.setattr(
         quickstart.stages, "squad_questions", lambda data, split, **_: squad_questions(data, split)[:20]
     )

@@ -1,38 +1,29 @@
 """Masked-language-model training of a teacher, from scratch or continued from an encoder that has no head yet."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from tempfile import TemporaryDirectory
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import nn
 from torch.nn import functional as F
-from transformers import BertConfig, BertForMaskedLM, PreTrainedModel, Trainer, set_seed
+from transformers import BertConfig, BertForMaskedLM, PreTrainedModel, set_seed
 
 from edge_distil import training
 from edge_distil.console import progress
-from edge_distil.corpus.blocks import Masking
-from edge_distil.distillation.losses import masked_lm_loss
-from edge_distil.errors import UserError
+from edge_distil.corpus.masking import MaskedBlock, Masking, collate
+from edge_distil.corpus.stream import Blocks
+from edge_distil.distillation.corpus_trainer import CorpusTraining, LossModule, train_on_corpus
+from edge_distil.distillation.fused import HeadWeights, head_losses
+from edge_distil.distillation.packed import packed_inputs
 from edge_distil.tokenization import special_tokens
+from edge_distil.training import TrainedModel
+from edge_distil.unfinished import UnfinishedRun
 
-_HELD_OUT_BLOCKS = 128
 # How `new_teacher` starts: the longest sinusoid's period over 2π, in tokens; how large positions are beside the other
 # embeddings; how much larger than usual the queries are that equal their keys.
 _LONGEST_WAVELENGTH, _POSITION_SCALE, _LIKENESS_SCALE = 100.0, 1.5, 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedModel:
-    """A trained model, what was measured of it, and its loss curve."""
-
-    model: PreTrainedModel
-    metrics: dict[str, float]
-    curve: list[dict[str, float]]
 
 
 def new_teacher(
@@ -73,44 +64,39 @@ def new_teacher(
     return model
 
 
-def split_held_out(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Training blocks, and one in fifty (at most 128, at least one) spread over the corpus to measure on.
-
-    Raises `UserError` when there are too few blocks to hold any out.
-    """
-    if len(blocks) < 2:
-        raise UserError("the corpus fills less than two blocks", "give more text, or a smaller --block-length")
-    wanted = min(_HELD_OUT_BLOCKS, max(1, len(blocks) // 50))
-    held_out = np.zeros(len(blocks), dtype=bool)
-    held_out[np.linspace(0, len(blocks) - 1, wanted).round().astype(int)] = True
-    return blocks[~held_out], blocks[held_out]
-
-
 def before_projection(model: Any, hidden_ND: torch.Tensor) -> torch.Tensor:
     """A masked-LM head up to its vocabulary projection: dense layer, GELU, layer norm. [N, D] to [N, D]."""
     if model.config.model_type == "bert":
         return model.cls.predictions.transform(hidden_ND)
+    if model.config.model_type == "roberta":
+        return model.lm_head.layer_norm(F.gelu(model.lm_head.dense(hidden_ND)))
     return model.vocab_layer_norm(model.activation(model.vocab_transform(hidden_ND)))
 
 
-def masked_lm_outputs(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [M, V] and labels [M] of the M masked tokens alone: the other tokens' projections would go unused."""
-    hidden_BLD = model.base_model(batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
-    masked_BL = batch["labels"] != -100
-    transformed_MD = before_projection(model, hidden_BLD[masked_BL])
-    return model.get_output_embeddings()(transformed_MD), batch["labels"][masked_BL]
+def head_inputs(
+    model: PreTrainedModel, batch: Mapping[str, torch.Tensor], rows: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of some tokens of a batch: the last hidden states, and what goes into the vocabulary projection; each [N, D].
+
+    `batch` is one of `corpus.masking.collate`; `rows` [N] says where the tokens stand in the flattened batch.
+    """
+    inputs = packed_inputs(model, batch["input_ids"], batch["piece_ids"], batch["position_ids"])
+    hidden_BLD = model.base_model(**inputs).last_hidden_state
+    hidden_ND = hidden_BLD.flatten(0, 1).index_select(0, rows)
+    return hidden_ND, before_projection(model, hidden_ND)
 
 
 @torch.no_grad()
-def masked_lm_metrics(model: PreTrainedModel, blocks: np.ndarray, masking: Masking) -> dict[str, float]:
-    """Masked-LM loss (nats), its perplexity and the accuracy (percent) on blocks, with the same masks each time."""
+def masked_lm_metrics(model: PreTrainedModel, blocks: Sequence[MaskedBlock]) -> dict[str, float]:
+    """Masked-LM loss (nats), its perplexity and the accuracy (percent) on masked blocks."""
     model.eval()
-    generator = torch.Generator().manual_seed(0)
     loss = correct = count = 0.0
     with progress("measuring", len(blocks)) as advance:
         for first in range(0, len(blocks), 16):
-            batch = masking(list(blocks[first : first + 16]), generator)
-            logits_MV, labels_M = masked_lm_outputs(model, {k: v.to(model.device) for k, v in batch.items()})
+            batch = {k: v.to(model.device) for k, v in collate(blocks[first : first + 16]).items()}
+            labels_M = batch["labels"]
+            _, transformed_MD = head_inputs(model, batch, batch["order"][: len(labels_M)])
+            logits_MV = model.get_output_embeddings()(transformed_MD)
             loss += F.cross_entropy(logits_MV.float(), labels_M, reduction="sum").item()
             correct += (logits_MV.argmax(dim=-1) == labels_M).sum().item()
             count += len(labels_M)
@@ -119,59 +105,32 @@ def masked_lm_metrics(model: PreTrainedModel, blocks: np.ndarray, masking: Maski
     return {"mlm_loss": mean, "mlm_perplexity": math.exp(min(mean, 50)), "mlm_accuracy": 100 * correct / max(count, 1)}
 
 
-class _MaskedLanguageModel(nn.Module):
-    """A masked-LM model whose forward is its loss, so that `Trainer` can spread it over devices as it is."""
+class _MaskedLanguageModelling(LossModule):
+    """A masked-LM model whose loss is L_mlm, mean over the masked tokens of the whole step."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        logits_MV, labels_M = masked_lm_outputs(self.model, batch)
-        return {"loss": masked_lm_loss(logits_MV, labels_M)}
+    def forward(self, *, tokens: torch.Tensor, masked: torch.Tensor, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        weights = HeadWeights(alpha_mlm=1.0, tokens=tokens, masked=masked)
+        _, transformed_MD = head_inputs(self.model, batch, batch["order"][: len(batch["labels"])])
+        loss, _ = head_losses(transformed_MD, self.model.get_output_embeddings(), batch["labels"], weights)
+        return {"loss": loss}
 
 
 def pretrain(
     make_model: Callable[[], PreTrainedModel],
-    tokenizer: Tokenizer,
-    blocks: np.ndarray,
-    *,
-    epochs: float,
-    max_steps: int,
-    batch_size: int,
-    learning_rate: float,
-    warmup: float,
-    dropout: float | None,
-    seed: int,
+    blocks: Blocks,
+    masking: Masking,
+    options: CorpusTraining,
+    run: UnfinishedRun,
 ) -> TrainedModel:
-    """Train the model that `make_model` gives (called after seeding) on blocks int32 [N, L]; `dropout` None
-    keeps its own.
+    """Train the model that `make_model` gives (called after seeding) on masked blocks.
 
-    Metrics: held-out `mlm_loss`, `mlm_perplexity` and `mlm_accuracy`, and `tokens` seen. Raises `UserError` for a
-    corpus of less than two blocks and for a loss that is no number.
+    Metrics: held-out `mlm_loss`, `mlm_perplexity` and `mlm_accuracy`, `steps` and `tokens` seen. Raises `UserError` for
+    a corpus of less than two blocks, and as `corpus_trainer.train_on_corpus` does.
     """
-    set_seed(seed)
+    set_seed(options.seed)
     model = make_model()
-    training.prepare(model, dropout)
-    masking = Masking(tokenizer)
-    train_blocks, held_out = split_held_out(blocks)
-    with TemporaryDirectory() as scratch:
-        trainer = Trainer(
-            _MaskedLanguageModel(model),
-            training.training_arguments(
-                scratch,
-                epochs=epochs,
-                max_steps=max_steps,
-                batch_size=batch_size,
-                learning_rate=learning_rate,
-                warmup=warmup,
-                weight_decay=0.01,
-                seed=seed,
-            ),
-            data_collator=masking,
-            train_dataset=train_blocks,
-        )
-        curve = training.run(trainer, "pre-training")
-        steps = trainer.state.global_step
-    metrics = masked_lm_metrics(model, held_out, masking)
-    return TrainedModel(model, {**metrics, "steps": steps, "tokens": steps * batch_size * blocks.shape[1]}, curve)
+    training.prepare(model, options.dropout)
+    stream = options.stream(blocks, masking)
+    module = _MaskedLanguageModelling(model)
+    result = train_on_corpus(module, stream, options, run, "pre-training", weight_decay=0.01)
+    return replace(result, metrics={**masked_lm_metrics(result.model, stream.measured()), **result.metrics})

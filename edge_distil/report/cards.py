@@ -15,17 +15,22 @@ def checkpoint_card(
     title: str,
     task: str,
     command: str,
-    config: Mapping[str, Any],
     inputs: Mapping[str, Any],
     measured: Mapping[str, Any],
+    machine: Mapping[str, Any],
+    plotted: bool = False,
 ) -> str:
-    """The Markdown of a model card, with the metadata block that the Hugging Face hub reads."""
+    """The Markdown of a model card, with the metadata block that the Hugging Face hub reads.
+
+    `machine` is what `machine.describe_machine` gives; `plotted` says that `loss.png` lies beside the card.
+    """
     rows = "\n".join(
         f"| {name} | {value:.4g} |" if isinstance(value, float) else f"| {name} | {value} |"
         for name, value in measured.items()
     )
     sources = "\n".join(f"* {name}: `{json.dumps(value, ensure_ascii=False)}`" for name, value in inputs.items())
     pipeline = {"masked-lm": "fill-mask", "question-answering": "question-answering"}[task]
+    curve = "\n![The losses against the steps](loss.png)\n" if plotted else ""
     return f"""---
 library_name: transformers
 pipeline_tag: {pipeline}
@@ -44,7 +49,8 @@ Measured when it was made:
 | figure | value |
 |---|---|
 {rows}
-
+| machine | {machine["gpu"] or machine["processor"]}, {machine["cores"]} cores |
+{curve}
 Use it:
 
     {_USE[task]}

@@ -6,14 +6,19 @@ split is asked once, at the end. docs/starter-set.md tells what else was tried.
 
 import json
 import time
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from transformers import BertForQuestionAnswering, PreTrainedModel, set_seed
 
 from edge_distil import starter
 from edge_distil.console import note
-from edge_distil.corpus.blocks import pack
-from edge_distil.distillation.pretraining import TrainedModel, new_teacher, pretrain
+from edge_distil.corpus.masking import Masking
+from edge_distil.corpus.prepare import from_documents
+from edge_distil.distillation.corpus_trainer import CorpusTraining
+from edge_distil.distillation.pretraining import new_teacher, pretrain
 from edge_distil.qa import QuestionAnswerer
 from edge_distil.runtimes.torch import TorchRuntime
 from edge_distil.stages import STARTER, squad_questions, write_checkpoint
@@ -21,6 +26,8 @@ from edge_distil.tasks import Task
 from edge_distil.tasks.evaluation import evaluate
 from edge_distil.tasks.finetuning import finetune_squad
 from edge_distil.tasks.squad import parse_squad
+from edge_distil.training import TrainedModel
+from edge_distil.unfinished import UnfinishedRun
 
 SEED = 0
 SHAPE = {"layers": 6, "hidden_size": 128, "heads": 4, "positions": 512}
@@ -46,15 +53,8 @@ PASSAGES: dict[str, Any] = {
 # Rounds of PASSAGES, each with its rate begun anew, end when F1 on the dev split is this high or at the last round.
 ENOUGH_F1 = 97.0
 ROUNDS = 6
-MASKED_LM: dict[str, Any] = {
-    "block_length": 256,
-    "epochs": 2.0,
-    "max_steps": 0,
-    "batch_size": 8,
-    "learning_rate": 5e-4,
-    "warmup": 0.05,
-    "dropout": 0.0,
-}
+BLOCK_LENGTH = 256
+MASKED_LM = CorpusTraining(epochs=2.0, batch_size=8, learning_rate=5e-4, warmup=0.05, dropout=0.0, seed=SEED)
 
 
 def main() -> None:
@@ -82,15 +82,17 @@ def main() -> None:
 
     note("learning masked-language modelling")
     begun = time.monotonic()
-    options = dict(MASKED_LM)
-    blocks = pack(starter.corpus("train"), tokenizer, options.pop("block_length"))
+    blocks = from_documents(starter.corpus("train"), tokenizer, BLOCK_LENGTH)
 
     def with_masked_lm_head() -> PreTrainedModel:
         base.bert.load_state_dict(answering.bert.state_dict())
         return base
 
-    masked_lm = pretrain(with_masked_lm_head, tokenizer, blocks, seed=SEED, **options)
-    _save(masked_lm, "masked-lm", MASKED_LM, begun)
+    with TemporaryDirectory() as scratch:
+        run = UnfinishedRun(Path(scratch) / "masked-lm")
+        run.begin({}, {}, resume=False, overwrite=True)
+        masked_lm = pretrain(with_masked_lm_head, blocks, Masking(tokenizer), MASKED_LM, run)
+    _save(masked_lm, "masked-lm", {"block_length": BLOCK_LENGTH, **asdict(MASKED_LM)}, begun)
     print(json.dumps({"dev F1 by round": dev_f1, "test": _score("test"), "masked-lm": masked_lm.metrics}))
 
 

@@ -18,12 +18,12 @@ from transformers import PreTrainedModel, Trainer, set_seed
 from edge_distil import training
 from edge_distil.console import progress
 from edge_distil.distillation.losses import soft_target_loss
-from edge_distil.distillation.pretraining import TrainedModel
 from edge_distil.qa import predict_windows
 from edge_distil.runtimes import Runtime
 from edge_distil.runtimes.torch import model_inputs
 from edge_distil.tasks.squad import DOC_STRIDE, MAX_LENGTH, Question, Window, gold_span, pad, windows
 from edge_distil.tokenization import special_tokens
+from edge_distil.training import TrainedModel
 
 
 @dataclass(frozen=True, slots=True)

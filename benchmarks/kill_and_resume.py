@@ -1,0 +1,89 @@
+"""Kills a training run with SIGKILL at random moments, resumes it each time, and compares it with one left alone.
+
+    python benchmarks/kill_and_resume.py [--kills 20] [--precision bf16]
+
+The starter teacher and corpus, dropout on. Writes to `benchmarks/results/kill-and-resume-PRECISION.json` what each kill
+left, and whether the final weights and every line of the loss curve are bit-identical.
+"""
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from edge_distil.checkpoints import sha256_file, versions
+from edge_distil.machine import describe_machine
+from edge_distil.unfinished import UnfinishedRun
+
+RESULTS = Path(__file__).parent / "results"
+STEPS = 120
+
+
+def command(output: Path, precision: str) -> list[str]:
+    """A run of about a minute on two cores, which writes a checkpoint every second or so."""
+    options: dict[str, Any] = {
+        "batch-size": 4, "max-steps": STEPS, "block-length": 128, "dropout": 0.1, "precision": precision,
+        "save-minutes": 0.01, "output": output,
+    }  # fmt: skip
+    given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "edge_distil", "train", "--resume", *given]
+
+
+def curve(folder: Path) -> list[dict[str, float]]:
+    """The loss curve without the clock."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def main() -> None:
+    """Run, kill, resume, compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
+    given = parser.parse_args()
+    moments = random.Random(0)
+    with TemporaryDirectory() as scratch:
+        whole, cut = Path(scratch) / "whole", Path(scratch) / "cut"
+        begun = time.monotonic()
+        subprocess.run(command(whole, given.precision), check=True)
+        duration = time.monotonic() - begun
+        kills: list[dict[str, Any]] = []
+        while len(kills) < given.kills and not cut.exists():
+            process = subprocess.Popen(command(cut, given.precision), stderr=subprocess.PIPE)
+            wait = moments.uniform(0.0, 0.4 * duration)
+            time.sleep(wait)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            latest = UnfinishedRun(cut).latest()
+            kills.append({"after_seconds": round(wait, 2), "kept": latest.name if latest else None})
+            print(kills[-1], flush=True)
+        if not cut.exists():
+            subprocess.run(command(cut, given.precision), check=True)
+        weights = [sha256_file(folder / "model.safetensors") for folder in (whole, cut)]
+        curves = [curve(folder) for folder in (whole, cut)]
+        result = {
+            "study": "kill-and-resume",
+            "machine": describe_machine(),
+            "versions": versions(),
+            "precision": given.precision,
+            "steps": STEPS,
+            "kills": kills,
+            "uninterrupted_seconds": round(duration, 1),
+            "same_weights": weights[0] == weights[1],
+            "same_curve": curves[0] == curves[1],
+            "left_behind": sorted(path.name for path in Path(scratch).iterdir() if path not in (whole, cut)),
+        }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"kill-and-resume-{given.precision}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({name: result[name] for name in ("same_weights", "same_curve", "left_behind")}))
+
+
+if __name__ == "__main__":
+    main()
