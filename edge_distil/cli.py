@@ -88,9 +88,7 @@ Corpus = Annotated[
 ]  # fmt: skip
 BlockLength = Annotated[int, typer.Option(min=8, help="Tokens per training block.")]
 StepBlocks = Annotated[int, typer.Option("--batch-size", min=1, help="Blocks per step, over all devices.")]
-MicroBatch = Annotated[
-    int, typer.Option(min=0, help="Blocks that one device has at a time; 0: as many as run well.")
-]
+MicroBatch = Annotated[int, typer.Option(min=0, help="Blocks that one device has at a time; 0: as many as run well.")]
 Precision = Annotated[
     str, typer.Option(help="fp32, bf16, or auto: bf16 where the hardware has instructions for it.")
 ]  # fmt: skip
