@@ -22,7 +22,7 @@ from edge_distil.machine import describe_machine
 from edge_distil.unfinished import UnfinishedRun
 
 RESULTS = Path(__file__).parent / "results"
-STEPS = 120
+STEPS = 200
 
 
 def command(output: Path, precision: str) -> list[str]:
@@ -33,6 +33,11 @@ def command(output: Path, precision: str) -> list[str]:
     }  # fmt: skip
     given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     return [sys.executable, "-m", "edge_distil", "train", "--resume", *given]
+
+
+def checkpoints(output: Path) -> set[str]:
+    """Names of the checkpoints of an unfinished run."""
+    return {path.name for path in UnfinishedRun(output).folder.glob("checkpoint-*")}
 
 
 def curve(folder: Path) -> list[dict[str, float]]:
@@ -55,13 +60,26 @@ def main() -> None:
         duration = time.monotonic() - begun
         kills: list[dict[str, Any]] = []
         while len(kills) < given.kills and not cut.exists():
-            process = subprocess.Popen(command(cut, given.precision), stderr=subprocess.PIPE)
-            wait = moments.uniform(0.0, 0.4 * duration)
+            before = checkpoints(cut)
+            process = subprocess.Popen(command(cut, given.precision), stderr=subprocess.DEVNULL)
+            # Three in four once it has written a checkpoint, the others while it starts.
+            starting = moments.random() < 0.25
+            while not starting and checkpoints(cut) == before and process.poll() is None:
+                time.sleep(0.01)
+            wait = moments.uniform(0.0, 8.0 if starting else 3.0)
             time.sleep(wait)
             process.send_signal(signal.SIGKILL)
-            process.communicate()
+            process.wait()
             latest = UnfinishedRun(cut).latest()
-            kills.append({"after_seconds": round(wait, 2), "kept": latest.name if latest else None})
+            half_written = [path.name for path in UnfinishedRun(cut).folder.glob(".checkpoint-*")]
+            kills.append(
+                {
+                    "starting": starting,
+                    "seconds": round(wait, 2),
+                    "kept": latest.name if latest else None,
+                    "half_written": half_written,
+                }
+            )
             print(kills[-1], flush=True)
         if not cut.exists():
             subprocess.run(command(cut, given.precision), check=True)
