@@ -6,7 +6,7 @@ BERT-base teacher and DistilBERT student by shape, random weights, real text. Th
 description says, done in the plainest way: fp32, one paragraph a row, padded to the longest of the batch, the whole
 vocabulary's logits of both models. Ours is the toolkit's own, with L_ce on every token and on the masked ones alone.
 Every contender has a process of its own, so that peak memory is its own; rounds take turns. Writes
-`benchmarks/results/train-step.json` and prints a table.
+`benchmarks/results/train-step.json`, and the table of docs/training.md.
 """
 
 import argparse
@@ -36,10 +36,11 @@ from edge_distil.distillation.student import student_of
 from edge_distil.distillation.trainer import Distillation, LossWeights
 from edge_distil.machine import describe_machine
 from edge_distil.models import supports_bf16
-from edge_distil.report.tables import markdown
+from edge_distil.report.tables import between_marks, markdown
 from edge_distil.tokenization import special_tokens
 
 RESULT = Path(__file__).parent / "results/train-step.json"
+DOCUMENT = Path(__file__).parent.parent / "docs/training.md"
 # Ours by the tokens that L_ce counts; "in parts": one block at a time, the gradient summed over the step.
 CONTENDERS = ("recipe", "every token", "masked tokens", "every token, in parts", "masked tokens, in parts")
 DOCUMENTS = 300
@@ -152,7 +153,7 @@ def measure(contender: str, corpus: Path, tokenizer: Path, length: int, batch: i
 
 
 def main() -> None:
-    """Measure all contenders in turn, write the result, print the table."""
+    """Measure all contenders in turn, write the result and the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True, help="text file, e.g. textbooks.txt.gz")
     parser.add_argument("--tokenizer", type=Path, required=True, help="tokenizer.json of BERT's uncased vocabulary")
@@ -193,7 +194,7 @@ def main() -> None:
     result = {"study": "train-step", "machine": describe_machine(), "versions": versions(), "results": rows}
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(table(rows))
+    between_marks(DOCUMENT, "train-step", table(rows))
 
 
 def table(rows: list[dict]) -> str:
