@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -30,7 +31,14 @@ _RUN_OPTIONS = frozenset({"config", "json_output", "debug", "overwrite", "resume
 
 
 @app.callback()
-def _help_by_default(context: typer.Context) -> None:
+def _help_by_default(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        from edge_distil import __version__
+
+        print(f"edge-distil {__version__}")
+        raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -49,7 +57,14 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         raise UserError(f"{path}: is not valid YAML: {' '.join(str(fault).split())}", "mend the file") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no options", "write one `option: value` a line")
+    # An option goes by its name on the command line too: `from` as well as `from_encoder`.
+    names = {
+        spelling.lstrip("-").replace("-", "_"): parameter.name
+        for parameter in context.command.params
+        for spelling in (*parameter.opts, str(parameter.name))
+    }
     values = {str(key).replace("-", "_"): value for key, value in values.items()}
+    values = {names.get(key, key): value for key, value in values.items()}
     known = {parameter.name for parameter in context.command.params} - _RUN_OPTIONS - {None}
     unknown = sorted(set(values) - known)
     if unknown:
@@ -83,8 +98,8 @@ Dropout = Annotated[
 ]
 Corpus = Annotated[
     list[Path] | None,
-    typer.Option(help="Text file, .txt or .txt.gz, one paragraph a line, a blank line between documents. Repeatable. "
-                 "Default: the starter corpus."),
+    typer.Option(help="Text: a file (.txt, .jsonl, .parquet; .gz or .zst too), a folder, a pattern or "
+                 "hf://datasets/owner/name. Repeatable. Default: the starter corpus."),
 ]  # fmt: skip
 BlockLength = Annotated[int, typer.Option(min=8, help="Tokens per training block.")]
 StepBlocks = Annotated[int, typer.Option("--batch-size", min=1, help="Blocks per step, over all devices.")]
@@ -96,7 +111,7 @@ SaveMinutes = Annotated[float, typer.Option(min=0.0, help="Minutes between check
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with an unfinished run of the same options; start one if there is none.")
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes that tokenise. Default: one for every core.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Threads that tokenise. Default: one for every core.")]
 SquadV2 = Annotated[bool, typer.Option("--squad-v2", help="The data is SQuAD v2.0: some questions have no answer.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: one for every core.")]
 
@@ -433,6 +448,8 @@ def evaluate(
 
     _only_squad(task)
     questions = _questions(data, squad_v2)
+    if predictions and model:
+        raise UserError("a model and --predictions do not go together", "leave one of them out")
     if predictions:
         result = evaluate_predictions(predictions, questions, version_2=squad_v2)
     else:
@@ -475,10 +492,13 @@ def ask(
         question, text, _ = example()
     else:
         text = _read_passage(passage)
+    if not question.strip():
+        raise UserError("the question is empty", "write a question between the quotes")
     answerer = _open(model, precision, threads, max_length=max_length, doc_stride=doc_stride)
     answers = answerer.ask(question, text, n_best=n_best)
     result = {
         "question": question,
+        **({} if passage else {"context": text}),
         "answers": [{"text": a.text, "start": a.start, "end": a.end, "score": a.score} for a in answers],
     }
     shown = [] if passage else [text, "", question]
@@ -511,7 +531,9 @@ def export(
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Export a question-answering checkpoint to ONNX or Core ML, checked against the checkpoint before it is written.
+    """Export a checkpoint to ONNX or Core ML, checked against the checkpoint before it is written.
+
+    Takes question-answering and masked-LM models; `ask`, `evaluate` and `bench` run the former.
 
     Example: edge-distil export runs/qa --format coreml --output runs/qa-coreml
     """
@@ -524,17 +546,24 @@ def export(
         model or teacher_folder("question-answering"),
         output or Path(f"runs/export-{format}"),
         format=format,  # type: ignore[arg-type]
-        questions=_questions(data)[:checked_questions],
+        questions=_answerable_questions(data)[:checked_questions],
         max_length=max_length,
         max_drop=max_drop,
         config=_options(context),
         overwrite=overwrite,
     )
     lines = [f"  {file['path']}: {file['precision']}, {file['bytes'] / 1e6:.1f} MB" for file in result["files"]]
-    checked = [f"  {name}: {value}" for name, value in result["gate"].items()]
+    checked = [f"  {name}: {_plain(value)}" for name, value in result["gate"].items()]
     _finish(
         result, json_output, f"wrote {result['artifact']} in {result['seconds']:.0f} s", *lines, "checked:", *checked
     )
+
+
+def _plain(value: Any) -> str:
+    """A figure of the gate for a person."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_plain(each)}" for name, each in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @app.command()
@@ -571,10 +600,12 @@ def bench(
 
     if device != "cpu":
         raise UserError(f"--device {device}: unknown device", "the devices are: cpu")
-    asked = _questions(data)[:questions]
+    asked = _answerable_questions(data)[:questions]
     threads = threads or _cores()
     with TemporaryDirectory(prefix="edge-distil-bench-") as scratch:
-        contenders = _given_contenders(models, threads) if models else _random_contenders(Path(scratch), threads)
+        contenders = (
+            _given_contenders(models, threads, tokens) if models else _random_contenders(Path(scratch), threads)
+        )
         with progress("measuring", len(contenders) * (warmup + repeats * len(asked))) as advance:
             rows = study.measure(
                 contenders,
@@ -607,6 +638,16 @@ def _questions(data: Path | None, version_2: bool = False) -> Any:
     if data is None:
         return parse_squad(questions("test"), "starter set, test")
     return read_squad(data, version_2=version_2)
+
+
+def _answerable_questions(data: Path | None) -> Any:
+    """`_questions` for the commands that take SQuAD v1.1 alone."""
+    try:
+        return _questions(data)
+    except UserError as fault:
+        if "--squad-v2" in fault.hint:
+            raise UserError(fault.message, "give a SQuAD v1.1 file") from None
+        raise
 
 
 def _open(model: Path | None, precision: str | None, threads: int | None, **options: Any) -> Any:
@@ -665,8 +706,9 @@ def _random_contenders(scratch: Path, threads: int) -> list[Any]:
     return contenders
 
 
-def _given_contenders(models: list[Path], threads: int) -> list[Any]:
+def _given_contenders(models: list[Path], threads: int, tokens: int) -> list[Any]:
     from edge_distil.bench import Contender
+    from edge_distil.checkpoints import check_length
     from edge_distil.runtimes import open_runtime
     from edge_distil.runtimes.onnx import GRAPHS
 
@@ -675,12 +717,15 @@ def _given_contenders(models: list[Path], threads: int) -> list[Any]:
         present: list[str | None] = [precision for precision, graph in GRAPHS.items() if (folder / graph).is_file()]
         for precision in present or [None]:
             contenders.append(Contender(folder.name, open_runtime(folder, precision=precision, threads=threads)))
+        check_length(folder, tokens, "--tokens")
     return contenders
 
 
 def main() -> None:
     """The console script. Exits with 2 and two lines, `error: …` and `hint: …`, for what the user can fix."""
     debug = "--debug" in sys.argv
+    # Where a command does not handle SIGTERM itself, it ends like any other exit: staging folders are removed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         status = app(prog_name="edge-distil", standalone_mode=False)
     except UserError as fault:
@@ -690,9 +735,9 @@ def main() -> None:
         status = _fail(fault.format_message(), f"see {command} --help", debug)
     except OSError as fault:
         where = f"{fault.filename}: " if fault.filename else ""
-        status = _fail(
-            f"{where}{fault.strerror or fault}", "check free space and permissions, then run it again", debug
-        )
+        is_folder = isinstance(fault, IsADirectoryError)
+        hint = "give a file, not a folder" if is_folder else "check free space and permissions, then run it again"
+        status = _fail(f"{where}{fault.strerror or fault}", hint, debug)
     except (typer.Abort, KeyboardInterrupt):
         status = 130
     if status == 130:  # also what typer makes of an interrupt inside a command

@@ -88,6 +88,8 @@ def load_model(name: str | Path, task: Task, *, new_head: bool = False) -> PreTr
     folder = resolve(name)
     read_manifest(folder)
     config = load_config(folder, task)
+    if not any(folder.glob("*.safetensors")) and (folder / "onnx").is_dir():
+        raise UserError(f"{folder}: is an ONNX export", "give the checkpoint that it was exported from")
     if not any(folder.glob("*.safetensors")):
         raise UserError(
             f"{folder}: has no .safetensors weights",

@@ -7,6 +7,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from edge_distil.checkpoints import check_length
+from edge_distil.errors import UserError
 from edge_distil.runtimes import Runtime, open_runtime
 from edge_distil.tasks.squad import DOC_STRIDE, MAX_LENGTH, Answer, Question, Window, best_spans, pad, windows
 from edge_distil.tokenization import load_tokenizer, special_tokens
@@ -42,8 +43,13 @@ class QuestionAnswerer:
     ) -> None:
         """`runtime` must give `start_logits` and `end_logits`; its folder's tokeniser is used unless one is given.
 
-        Raises `UserError` for a `max_length` that the model has no positions for.
+        Raises `UserError` for a model without such logits, and for a `max_length` that it has no positions for.
         """
+        if "start_logits" not in runtime.outputs:
+            raise UserError(
+                f"{runtime.folder}: has no question-answering head, it gives {', '.join(runtime.outputs)}",
+                "give a model that was fine-tuned: edge-distil finetune --task squad",
+            )
         self.runtime = runtime
         self.tokenizer = tokenizer or load_tokenizer(runtime.folder)
         self.max_length = runtime.fixed_length or max_length

@@ -16,6 +16,7 @@ from edge_distil.qa import QuestionAnswerer
 from edge_distil.report.tables import megabytes
 from edge_distil.runtimes import Runtime, open_runtime
 from edge_distil.tasks.evaluation import evaluate
+from edge_distil.unfinished import UnfinishedRun
 
 DISTILLATION = CorpusTraining(max_steps=120, batch_size=16, learning_rate=5e-4, warmup=0.05, dropout=0.0)
 # Two passes of the second distillation: F1 94.7 on the dev split, where the teacher has 98.1.
@@ -41,12 +42,21 @@ def run(
     `export` is `exporters.export`. Returns `output`; `rows`, one for each model and artifact with `name`, `runtime`,
     `precision`, `parameters`, `bytes`, `f1`, `exact_match`, `median_ms` (384 tokens, ids to logits) and
     `median_ms_with_text`, None where it cannot be run here; `question`, `passage`, `answer`, `gold`, the int8 graph's
-    answer; and `seconds`. Raises `UserError` when one of the folders exists and `overwrite` is off.
+    answer; and `seconds`. Raises `UserError` when `output` holds anything else, and when
+    one of the folders exists and `overwrite` is off.
     """
     begun = time.monotonic()
     folders = {name: output / name for name in ("student", "student-qa", "onnx", "coreml")}
     for folder in folders.values():
         check_output(folder, overwrite)
+    unfinished = UnfinishedRun(folders["student"])
+    present = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    foreign = present - {*folders, unfinished.folder.name}
+    if foreign:
+        raise UserError(
+            f"{output}: already holds {min(foreign)}, which edge-distil did not write", "give --output a new folder"
+        )
+    unfinished.end()  # two minutes of work: it begins anew
     teacher_qa = starter.teacher_folder("question-answering")
 
     note("1/6 distilling the starter teacher (6 layers) into a student (3 layers)")

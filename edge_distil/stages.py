@@ -21,6 +21,7 @@ from edge_distil.checkpoints import (
     check_output,
     describe_input,
     new_folder,
+    read_manifest,
     usable_positions,
     write_manifest,
 )
@@ -44,7 +45,7 @@ from edge_distil.tasks.finetuning import SecondDistillation, finetune_squad
 from edge_distil.tasks.squad import Question, parse_squad, read_squad
 from edge_distil.tokenization import check_same, load_tokenizer, save_tokenizer, write_tokenizer_config
 from edge_distil.training import Processes, TrainedModel
-from edge_distil.unfinished import UnfinishedRun
+from edge_distil.unfinished import UnfinishedRun, lasting
 
 STARTER = {"starter": "the embedded starter set"}
 
@@ -74,8 +75,11 @@ def pretrain(
 ) -> dict[str, Any]:
     """Masked-language-model training of a BERT teacher, from random weights or from an encoder folder.
 
-    `config` is written beside the model. With `resume`, an unfinished run of the same options goes on.
+    `config` is written beside the model. With `resume`, an unfinished run of the same options goes on, and the result
+    of a finished one is given again.
     """
+    if resume and (earlier := _finished(output, config)):
+        return earlier
     check_output(output, overwrite)
     begun = time.monotonic()
     source = resolve(from_encoder) if from_encoder else tokenizer
@@ -123,9 +127,10 @@ def train(
     """General distillation of a BERT or RoBERTa masked-LM teacher into a student of half its layers.
 
     `init`, `layers` and `fold_token_types` are those of `distillation.student.student_of`; `rare_words` and
-    `whole_words` say which tokens are masked (`corpus.masking.Masking`). `config` is written beside the model. With
-    `resume`, an unfinished run of the same options goes on.
+    `whole_words` say which tokens are masked (`corpus.masking.Masking`). `config` and `resume` are as in `pretrain`.
     """
+    if resume and (earlier := _finished(output, config)):
+        return earlier
     check_output(output, overwrite)
     begun = time.monotonic()
     folder = resolve(teacher) if teacher else starter.teacher_folder("masked-lm")
@@ -177,6 +182,15 @@ def finetune(
     return write_checkpoint(
         output, result, "question-answering", "edge-distil finetune", folder, config, inputs, begun, overwrite
     )
+
+
+def _finished(output: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result of an earlier run of these options at `output`, which a resumed command has nothing to add to."""
+    manifest = read_manifest(output) if output.is_dir() else None
+    if manifest is None or lasting(manifest.get("config", {})) != lasting(config):
+        return None
+    note(f"{output}: is finished already")
+    return {"output": str(output), "metrics": manifest["measured"], "seconds": 0.0}
 
 
 @contextmanager

@@ -127,6 +127,12 @@ def training_arguments(
     return args
 
 
+def check_duration(epochs: float, max_steps: int) -> None:
+    """Refuse a run of no step. Raises `UserError`."""
+    if epochs <= 0 and max_steps <= 0:
+        raise UserError("--epochs 0 leaves nothing to train", "give --epochs above 0, or --max-steps")
+
+
 def prepare(model: PreTrainedModel, dropout: float | None = None) -> None:
     """Make a model ready to be trained or to teach here.
 

@@ -38,8 +38,7 @@ class UnfinishedRun:
 
         Raises `UserError` when there is a run that nobody asked to resume, or one of other options or inputs.
         """
-        described = {"config": {k: v for k, v in config.items() if k not in _FREE_OPTIONS}, "inputs": inputs}
-        described = json.loads(json.dumps(described))
+        described = {"config": lasting(config), "inputs": json.loads(json.dumps(inputs))}
         path = self.folder / "run.json"
         if path.is_file() and not resume and not overwrite:
             raise UserError(
@@ -135,6 +134,12 @@ class UnfinishedRun:
     def end(self) -> None:
         """Remove the folder: the output stands."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def lasting(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that decide what a run computes, as JSON gives them back."""
+    kept = {name: value for name, value in config.items() if name not in _FREE_OPTIONS}
+    return json.loads(json.dumps(kept))
 
 
 @contextmanager

@@ -425,3 +425,41 @@ def test_a_training_command_prints_json_alone_even_for_a_run_too_short_for_a_cur
     assert (ended.status, result["output"], result.keys()) == (0, str(output), {"output", "metrics", "seconds"})
     assert result["metrics"]["steps"] == 1
     json.loads((output / "edge_distil.json").read_text(), parse_constant=refuse)
+
+
+def test_a_masked_lm_export_answers_no_question(run: Run, bert_mlm: Path, squad_file: Path, tmp_path: Path) -> None:
+    exported, passage = tmp_path / "onnx", tmp_path / "passage.txt"
+    passage.write_text("Ada Lor built the bridge.")
+    assert run("export", bert_mlm, "--format", "onnx", "--eval", squad_file, "--output", exported).status == 0
+    ended = run("ask", exported, "Who built the bridge?", "--context", passage)
+    assert ended.error == f"{exported}: has no question-answering head, it gives logits"
+
+
+def test_the_quickstart_refuses_a_folder_with_other_things_in_it(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "keep.txt").write_text("mine")
+    ended = run("quickstart", "--output", tmp_path)
+    assert ended.error == f"{tmp_path}: already holds keep.txt, which edge-distil did not write"
+    assert [path.name for path in tmp_path.iterdir()] == ["keep.txt"]
+
+
+def test_a_length_that_the_model_has_no_positions_for_is_refused_by_bench(run: Run, bert_qa: Path) -> None:
+    ended = run("bench", bert_qa, "--tokens", "5000")
+    assert (ended.error, ended.hint) == (f"{bert_qa}: has 384 positions, not 5000", "give --tokens 384 or less")
+
+
+def test_the_configuration_takes_options_as_they_are_spelt(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def pretrain(output: Path, **options: Any) -> dict[str, Any]:
+        asked.update(options)
+        return {"output": str(output), "metrics": {}, "seconds": 0.0}
+
+    monkeypatch.setattr(stages, "pretrain", pretrain)
+    assert run("pretrain", "--config", config_file(tmp_path, "from: encoder\nmax-steps: 3\n")).status == 0
+    assert (asked["from_encoder"], asked["training"].max_steps) == ("encoder", 3)
+
+
+def test_the_version_is_told(run: Run) -> None:
+    assert run("--version").out.startswith("edge-distil 0.")

@@ -182,6 +182,21 @@ def test_old_checkpoints_rotate_and_nothing_is_pickled(
     assert suffixes <= {".json", ".jsonl", ".safetensors", ".yaml"}
 
 
+def test_a_finished_run_is_not_done_again(tmp_path: Path, bert_mlm: Path, corpus_file: Path) -> None:
+    first = train(tmp_path / "out", bert_mlm, corpus_file)
+    before = (tmp_path / "out" / "edge_distil.json").stat().st_mtime_ns
+    again = train(tmp_path / "out", bert_mlm, corpus_file, resume=True)
+    assert again["metrics"] == first["metrics"]
+    assert (tmp_path / "out" / "edge_distil.json").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="already holds an earlier result"):
+        train(tmp_path / "out", bert_mlm, corpus_file, resume=True, config={"seed": 1})
+
+
+def test_no_pass_over_the_corpus_is_refused() -> None:
+    with pytest.raises(UserError, match="leaves nothing to train"):
+        CorpusTraining(epochs=0.0)
+
+
 # What stops a run
 
 

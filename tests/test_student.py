@@ -178,7 +178,7 @@ def test_layers_that_are_none_of_the_teachers_are_refused(
 ) -> None:
     with pytest.raises(UserError) as caught:
         student_of(teacher, init=init, layers=layers)  # type: ignore[arg-type]
-    assert caught.value.message == f"layers {named}: the teacher's are 0 to 3"
+    assert caught.value.message == f"layers {named}: are not some of 0 to 3 in order"
     assert caught.value.hint == "give --layers numbers from 0 to 3, each once and ascending"
 
 

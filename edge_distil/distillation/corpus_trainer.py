@@ -54,6 +54,7 @@ class CorpusTraining:
     `batch_size` counts the blocks of one step, over all processes and micro-batches: it decides what is computed.
     `micro_batch` counts those that one device has at a time (0: see `cut`): it decides what fits.
     `max_steps` above 0 overrides `epochs`; `warmup` is a fraction of all steps; `dropout` None keeps the model's own.
+    Raises `UserError` where that makes no step.
     """
 
     epochs: float = 1.0
@@ -66,6 +67,9 @@ class CorpusTraining:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = 0
     save_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        training.check_duration(self.epochs, self.max_steps)
 
     @property
     def in_bf16(self) -> bool:

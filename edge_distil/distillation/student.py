@@ -100,7 +100,7 @@ def student_of(
         layers = teacher_layers(count)
     elif not layers or list(layers) != sorted(set(layers) & set(range(count))):
         raise UserError(
-            f"layers {', '.join(map(str, layers)) or '(none)'}: the teacher's are 0 to {count - 1}",
+            f"layers {', '.join(map(str, layers)) or '(none)'}: are not some of 0 to {count - 1} in order",
             f"give --layers numbers from 0 to {count - 1}, each once and ascending",
         )
     config = student_config(teacher.config, len(layers))

@@ -170,6 +170,7 @@ def finetune_squad(
     Metrics: the `loss` at the end of the curve, where it has one, and the numbers of `windows` and
     `steps`. Raises `UserError` for an empty question and for a loss that is no number.
     """
+    training.check_duration(epochs, max_steps)
     set_seed(seed)
     training.prepare(model, dropout)
     special = special_tokens(tokenizer)
