@@ -61,7 +61,8 @@ def resolve(name: str | Path) -> Path:
         patterns = ["*.json", "*.txt", "*.safetensors", "onnx/*", "*.mlpackage/*"]
         return Path(snapshot_download(str(name).removeprefix(_HUB), allow_patterns=patterns))
     except Exception as fault:  # the hub client raises many kinds: offline, no such name, no permission
-        raise UserError(f"{name}: the hub did not give it: {fault}", "check the name and the network") from None
+        reason = str(fault).splitlines()[0]
+        raise UserError(f"{name}: the hub did not give it: {reason}", "check the name and the network") from None
 
 
 def load_config(folder: Path, task: Task) -> Any:

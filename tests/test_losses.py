@@ -252,6 +252,30 @@ def test_the_loss_of_a_step_is_the_papers(
     assert outputs["loss"].item() == pytest.approx(literal_step(module, batch, ce_on), rel=1e-9)
 
 
+@pytest.mark.parametrize("ce_on", ["all", "masked"])
+def test_the_gradient_is_the_same_however_the_step_is_cut(
+    tokenizer: Tokenizer, bert_mlm: Path, ce_on: Literal["all", "masked"]
+) -> None:
+    teacher = load_model(bert_mlm, "masked-lm")
+    module = Distillation(randomize(student_of(teacher)), teacher, LossWeights(alpha_mse=0.1, ce_on=ce_on)).eval()
+    blocks = from_documents(starter.corpus("test", documents=12), tokenizer, 64)
+    # Parts with very different numbers of masked tokens, and one with none.
+    items = [
+        Masking(tokenizer, probability=probability)(blocks[index], np.random.default_rng(index))
+        for index, probability in enumerate((0.05, 0.15, 0.4, 0.0))
+    ]
+    whole = collate(items)
+    counts = {"tokens": torch.tensor(len(whole["order"])), "masked": torch.tensor(len(whole["labels"]))}
+    found = []
+    for parts in ([items], [items[:1], items[1:]], [[item] for item in items]):
+        module.zero_grad()
+        for part in parts:
+            module(**collate(part), **counts)["loss"].backward()
+        found.append(torch.cat([w.grad.flatten() for w in module.model.parameters() if w.grad is not None]))
+    for cut in found[1:]:
+        assert (cut - found[0]).norm() < 1e-6 * found[0].norm()
+
+
 def test_a_step_without_any_loss_is_refused() -> None:
     with pytest.raises(UserError, match="all weights of the losses are 0"):
         LossWeights(alpha_ce=0, alpha_mlm=0, alpha_cos=0)
