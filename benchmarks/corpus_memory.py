@@ -211,7 +211,8 @@ def tables(result: dict[str, Any]) -> str:
     )
     titles = ("### Preparing", "### Reading: every block in order, then as many at random")
     written = (markdown(headers, prepared), markdown(reading, read))
-    return "\n".join([conditions, "", titles[0], "", written[0], titles[1], "", written[1]])
+    notes = [f"{mb(run['text_bytes'])} MB: {run['note']}.\n" for run in result["runs"] if "note" in run]
+    return "\n".join([conditions, "", titles[0], "", written[0], titles[1], "", written[1], *notes])
 
 
 def main() -> None:

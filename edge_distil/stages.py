@@ -29,6 +29,7 @@ from edge_distil.console import note
 from edge_distil.corpus.masking import Masking
 from edge_distil.corpus.prepare import from_documents, prepare
 from edge_distil.corpus.prepared import PreparedCorpus
+from edge_distil.corpus.sources import find_sources
 from edge_distil.distillation.corpus_trainer import CorpusTraining
 from edge_distil.distillation.pretraining import new_teacher
 from edge_distil.distillation.pretraining import pretrain as _pretrain
@@ -97,7 +98,7 @@ def pretrain(
             return load_model(from_encoder, "masked-lm", new_head=True)
         return new_teacher(used, layers=layers, hidden_size=hidden_size, heads=heads, positions=max(512, block_length))
 
-    inputs = _inputs(corpus, "corpus") | ({"encoder": describe_input(source)} if source else {})
+    inputs = _inputs(find_sources(corpus), "corpus") | ({"encoder": describe_input(source)} if source else {})
     with _unfinished(output, config, inputs, resume=resume, overwrite=overwrite) as run:
         blocks = _blocks(corpus, used, block_length, workers)
         result = _pretrain(make_model, blocks, Masking(used), training, run)
@@ -139,7 +140,7 @@ def train(
     set_seed(training.seed)
     student = student_of(model, init=init, layers=layers, fold_token_types=fold_token_types)
     used = load_tokenizer(folder)
-    inputs = _inputs(corpus, "corpus") | {"teacher": describe_input(folder)}
+    inputs = _inputs(find_sources(corpus), "corpus") | {"teacher": describe_input(folder)}
     with _unfinished(output, config, inputs, resume=resume, overwrite=overwrite) as run:
         blocks = _blocks(corpus, used, block_length, workers)
         masking = Masking(used, blocks.token_counts if rare_words else None, whole_words=whole_words)

@@ -377,7 +377,8 @@ def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: py
 # Several processes, and processes that end
 
 CHILD = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 from pathlib import Path
 from edge_distil import starter
 from edge_distil.corpus import prepare as module
