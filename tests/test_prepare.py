@@ -223,7 +223,7 @@ def test_a_pickled_corpus_opens_the_same_file_and_carries_no_block(
     corpus = prepare([source], tokenizer, 64, cache=tmp_path / "cache")
     data = pickle.dumps(corpus)
     assert len(data) < 1000
-    again = pickle.loads(data)
+    again = pickle.loads(data)  # as a data loader hands it to its workers: from memory, never from a file
     assert [block.input_ids.tolist() for block in again] == [block.input_ids.tolist() for block in corpus]
 
 
