@@ -5,6 +5,7 @@ import torch
 from families import FAMILIES, masked_lm
 from transformers import PreTrainedModel
 
+from edge_distil import cpu
 from edge_distil.distillation.packed import packed_inputs
 
 # The pieces of each row of a batch, by their lengths; what is left of 24 tokens is padding.
@@ -17,7 +18,7 @@ def family(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module", params=["eager", "sdpa"])
+@pytest.fixture(scope="module", params=["eager", "sdpa", cpu.ATTENTION])
 def model(request: pytest.FixtureRequest, family: str) -> PreTrainedModel:
     model = masked_lm(family)
     model.set_attn_implementation(request.param)

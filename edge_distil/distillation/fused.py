@@ -54,7 +54,7 @@ class _HeadLosses(torch.autograd.Function):
         if teacher_projection is not None:
             teacher_weight, teacher_bias = teacher_projection.weight.to(low), teacher_projection.bias.to(low)
         gradient_ND = torch.empty_like(student_ND)
-        gradient_VD = torch.zeros_like(weight_VD)
+        gradient_VD = None
         gradient_V = torch.zeros_like(bias_V)
         ce, mlm, mse = (torch.zeros((), dtype=wide, device=student_ND.device) for _ in range(3))
         size = max(_CHUNK_LOGITS.get(device, _CHUNK_LOGITS["cpu"]) // len(weight_VD), 1)
@@ -94,16 +94,20 @@ class _HeadLosses(torch.autograd.Function):
                 gradient_V += gradient.sum(dim=0)
                 gradient = gradient.to(low)
                 gradient_ND[rows] = gradient @ weight
-                gradient_VD += gradient.T @ hidden
-        ctx.save_for_backward(gradient_ND, gradient_VD, gradient_V)
+                of_weight = (gradient.T @ hidden).to(weight_VD.dtype)
+                gradient_VD = of_weight if gradient_VD is None else gradient_VD.add_(of_weight)
+        if gradient_VD is None:
+            gradient_VD = torch.zeros_like(weight_VD)
+        ctx.gradients = gradient_ND, gradient_VD, gradient_V
         ctx.mark_non_differentiable(ce, mlm, mse)
         return weights.alpha_ce * ce + weights.alpha_mlm * mlm + weights.alpha_mse * mse, ce, mlm, mse
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        scale = gradients[0]
-        gradient_ND, gradient_VD, gradient_V = ctx.saved_tensors
-        return gradient_ND * scale, gradient_VD * scale, gradient_V * scale, *([None] * 4)
+        # In place: a second [V, D] matrix would cost its memory and a pass over it. So there is one backward pass only.
+        of_inputs = [gradient.mul_(gradients[0]) for gradient in ctx.gradients]
+        del ctx.gradients
+        return *of_inputs, *([None] * 4)
 
 
 def head_losses(

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from edge_distil import cpu
+
 
 def packed_inputs(
     model: Any, input_ids_BL: torch.Tensor, piece_ids_BL: torch.Tensor, position_ids_BL: torch.Tensor
@@ -29,7 +31,7 @@ def packed_inputs(
         return inputs
     same_B1LL = piece_ids_BL[:, None, :, None] == piece_ids_BL[:, None, None, :]
     match config._attn_implementation:
-        case "sdpa":
+        case "sdpa" | cpu.ATTENTION:
             # True where to attend. A bool is a quarter of a float's size, and no autocast ever has to convert it.
             inputs["attention_mask"] = same_B1LL
         case "eager":

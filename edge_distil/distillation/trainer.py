@@ -1,5 +1,6 @@
 """General distillation (Sanh et al., 2019, sections 2 and 3): the triple loss on a corpus."""
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -55,11 +56,14 @@ class Distillation(LossModule):
         super().__init__(student)
         self.weights = weights
         teacher.eval().requires_grad_(False)
-        for module in teacher.modules():
-            # Not the vocabulary projection: its matrix is the embeddings' too, which are not rounded.
-            if bf16 and isinstance(module, torch.nn.Linear) and module is not teacher.get_output_embeddings():
-                module.to(torch.bfloat16)
-        self._teacher: list[Any] = [teacher]
+        projection = teacher.get_output_embeddings()
+        if bf16:
+            for module in teacher.modules():
+                if isinstance(module, torch.nn.Linear) and module is not projection:
+                    module.to(torch.bfloat16)
+            # A copy of the vocabulary projection: its matrix is the embeddings' too, which are not rounded.
+            projection = copy.deepcopy(projection).to(torch.bfloat16)
+        self._teacher: list[Any] = [teacher, projection]
 
     def forward(self, *, tokens: torch.Tensor, masked: torch.Tensor, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """L = alpha_ce L_ce + alpha_mlm L_mlm + alpha_cos L_cos + alpha_mse L_mse, and each by itself.
@@ -77,11 +81,11 @@ class Distillation(LossModule):
         teacher_head_ND: Any = None
         teacher_projection = None
         if of_logits or weights.alpha_cos:
-            teacher = self._teacher[0].to(student_ND.device)
+            teacher, projection = (part.to(student_ND.device) for part in self._teacher)
             with torch.no_grad():
                 teacher_ND, teacher_head_ND = head_inputs(teacher, batch, rows)
             if of_logits:
-                teacher_projection = teacher.get_output_embeddings()
+                teacher_projection = projection
             if weights.alpha_cos:
                 cosine_N = F.cosine_similarity(at_least_fp32(student_ND), at_least_fp32(teacher_ND), dim=-1)
                 parts["cos"] = (1 - cosine_N).sum() / tokens.to(cosine_N.dtype)
