@@ -114,6 +114,13 @@ Resume = Annotated[
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads that tokenise. Default: one for every core.")]
 SquadV2 = Annotated[bool, typer.Option("--squad-v2", help="The data is SQuAD v2.0: some questions have no answer.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: one for every core.")]
+NullThreshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Give no answer where its logit is above the best answer's by more than this. "
+        "Default: as the model's decoding.json says."
+    ),
+]
 
 
 def _options(context: typer.Context) -> dict[str, Any]:
@@ -430,18 +437,35 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(help="Score this file of predictions, {id: answer}, instead of running a model.")
     ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Questions that --predictions leaves out count as wrong.")
+    ] = False,
+    write_predictions: Annotated[
+        Path | None, typer.Option(help="Write the answers to this file, {id: answer}, as the official scripts read it.")
+    ] = None,
+    errors: Annotated[int, typer.Option(min=0, help="List so many wrong answers, the most certain first.")] = 0,
+    reliability: Annotated[
+        Path | None, typer.Option(help="Plot the share of right answers against their score to this PNG file.")
+    ] = None,
+    null_threshold: NullThreshold = None,
     precision: Annotated[str | None, typer.Option(help="Which graph of an ONNX export: int8 or fp32.")] = None,
     max_length: Annotated[int, typer.Option(min=16, help="Tokens of a window, question included.")] = 384,
     doc_stride: Annotated[int, typer.Option(min=1, help="Tokens from one window's start to the next one's.")] = 128,
     batch_size: BatchSize = 16,
     threads: Threads = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files of --write-predictions and --reliability.")
+    ] = False,
     config: Config = None,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
     """Score a checkpoint, an exported artifact or a file of predictions: exact match and F1, as SQuAD counts them.
 
-    Example: edge-distil evaluate runs/qa --data dev-v1.1.json
+    A model's answers can be kept, its most certain errors listed, and its scores held against how often they are right:
+    the calibration error is how far the two are apart, 0 to 1.
+
+    Example: edge-distil evaluate runs/qa --data dev-v1.1.json --write-predictions predictions.json --errors 10
     """
     from edge_distil.tasks.evaluation import evaluate as score
     from edge_distil.tasks.evaluation import evaluate_predictions
@@ -450,13 +474,61 @@ def evaluate(
     questions = _questions(data, squad_v2)
     if predictions and model:
         raise UserError("a model and --predictions do not go together", "leave one of them out")
+    if null_threshold is not None and not squad_v2:
+        raise UserError("--null-threshold needs --squad-v2", "add --squad-v2, or leave --null-threshold out")
     if predictions:
-        result = evaluate_predictions(predictions, questions, version_2=squad_v2)
+        of_models = {
+            "--write-predictions": write_predictions,
+            "--errors": errors or None,
+            "--reliability": reliability,
+            "--null-threshold": null_threshold,
+        }
+        if given := [option for option, value in of_models.items() if value is not None]:
+            raise UserError(
+                f"{given[0]} and --predictions do not go together",
+                f"a file of predictions has no scores: leave {given[0]} out, or give a model",
+            )
+        result = evaluate_predictions(predictions, questions, version_2=squad_v2, allow_missing=allow_missing)
     else:
-        answerer = _open(model, precision, threads, max_length=max_length, doc_stride=doc_stride, unanswerable=squad_v2)
-        result = score(answerer, questions, batch_size=batch_size, version_2=squad_v2)
-    figures = f"exact match {result['exact_match']:.2f}, F1 {result['f1']:.2f} on {result['examples']:,} questions"
-    _finish(result, json_output, figures)
+        answerer = _open(
+            model,
+            precision,
+            threads,
+            null_threshold,
+            max_length=max_length,
+            doc_stride=doc_stride,
+            unanswerable=squad_v2,
+        )
+        result = score(
+            answerer,
+            questions,
+            batch_size=batch_size,
+            version_2=squad_v2,
+            errors=errors,
+            predictions_file=write_predictions,
+            reliability_file=reliability,
+            overwrite=overwrite,
+        )
+    _finish(result, json_output, *_evaluated(result))
+
+
+def _evaluated(result: dict[str, Any]) -> list[str]:
+    """The figures of `evaluate` for a person."""
+    groups = {"": "", "has_answer_": "  with an answer: ", "no_answer_": "  without one: "}
+    lines = [
+        f"{shown}exact match {result[f'{group}exact_match']:.2f}, F1 {result[f'{group}f1']:.2f} "
+        f"on {result[f'{group}examples']:,} questions"
+        for group, shown in groups.items()
+        if f"{group}examples" in result
+    ]
+    if result.get("missing"):
+        lines.append(f"  missing predictions: {result['missing']:,}")
+    if "calibration_error" in result:
+        lines.append(f"  calibration error {result['calibration_error']:.3f}")
+    for error in result.get("errors", []):
+        lines += ["", f"Q: {error['question']}  ({error['id']})", f"gold: {' | '.join(error['gold']) or 'no answer'}"]
+        lines.append(f"answer: {error['answer'] or 'no answer'}  ({error['score']:.0%})")
+    return lines
 
 
 @app.command()
@@ -472,6 +544,7 @@ def ask(
         typer.Option("--context", help="Text file with the passage. Default, without a question: a starter passage."),
     ] = None,
     n_best: Annotated[int, typer.Option(min=1, max=20, help="How many answers to give.")] = 1,
+    null_threshold: NullThreshold = None,
     precision: Annotated[str | None, typer.Option(help="Which graph of an ONNX export: int8 or fp32.")] = None,
     max_length: Annotated[int, typer.Option(min=16, help="Tokens of a window, question included.")] = 384,
     doc_stride: Annotated[int, typer.Option(min=1, help="Tokens from one window's start to the next one's.")] = 128,
@@ -481,6 +554,9 @@ def ask(
     debug: Debug = False,
 ) -> None:
     """Answer a question from a passage, with the answer's place in it and a score.
+
+    A model that was tuned on questions without an answer may find none in the passage; so may any with
+    --null-threshold.
 
     Example: edge-distil ask runs/qa-onnx "Who built the bridge?" --context passage.txt
     """
@@ -494,7 +570,8 @@ def ask(
         text = _read_passage(passage)
     if not question.strip():
         raise UserError("the question is empty", "write a question between the quotes")
-    answerer = _open(model, precision, threads, max_length=max_length, doc_stride=doc_stride)
+    answerer = _open(model, precision, threads, null_threshold, max_length=max_length, doc_stride=doc_stride)
+    answerer.unanswerable = answerer.decoding.null_threshold is not None
     answers = answerer.ask(question, text, n_best=n_best)
     result = {
         "question": question,
@@ -502,9 +579,11 @@ def ask(
         "answers": [{"text": a.text, "start": a.start, "end": a.end, "score": a.score} for a in answers],
     }
     shown = [] if passage else [text, "", question]
-    _finish(
-        result, json_output, *shown, *(f"{a.text}  ({a.score:.0%}, characters {a.start} to {a.end})" for a in answers)
-    )
+    found = [
+        f"{a.text}  ({a.score:.0%}, characters {a.start} to {a.end})" if a.text else f"no answer  ({a.score:.0%})"
+        for a in answers
+    ]
+    _finish(result, json_output, *shown, *found)
 
 
 @app.command()
@@ -650,14 +729,24 @@ def _answerable_questions(data: Path | None) -> Any:
         raise
 
 
-def _open(model: Path | None, precision: str | None, threads: int | None, **options: Any) -> Any:
-    """A `QuestionAnswerer` over a folder, or over the starter's teacher."""
+def _open(
+    model: Path | None, precision: str | None, threads: int | None, null_threshold: float | None, **options: Any
+) -> Any:
+    """A `QuestionAnswerer` over a folder, or over the starter's teacher. A threshold wins over its `decoding.json`."""
+    import math
+    from dataclasses import replace
+
     from edge_distil.qa import QuestionAnswerer
     from edge_distil.runtimes import open_runtime
     from edge_distil.starter import teacher_folder
 
+    if null_threshold is not None and not math.isfinite(null_threshold):
+        raise UserError(f"--null-threshold {null_threshold}: is no finite number", "give a difference of logits")
     folder = model or teacher_folder("question-answering")
-    return QuestionAnswerer(open_runtime(folder, precision=precision, threads=threads), **options)
+    answerer = QuestionAnswerer(open_runtime(folder, precision=precision, threads=threads), **options)
+    if null_threshold is not None:
+        answerer.decoding = replace(answerer.decoding, null_threshold=null_threshold)
+    return answerer
 
 
 def _read_passage(path: Path) -> str:

@@ -9,7 +9,8 @@ from tokenizers import Tokenizer
 from edge_distil.checkpoints import check_length
 from edge_distil.errors import UserError
 from edge_distil.runtimes import Runtime, open_runtime
-from edge_distil.tasks.squad import DOC_STRIDE, MAX_LENGTH, Answer, Question, Window, best_spans, pad, windows
+from edge_distil.tasks.decoding import Answer, Decoding, Spans, best_spans
+from edge_distil.tasks.squad import DOC_STRIDE, MAX_LENGTH, Question, Window, pad, windows
 from edge_distil.tokenization import load_tokenizer, special_tokens
 
 
@@ -40,10 +41,13 @@ class QuestionAnswerer:
         max_length: int = MAX_LENGTH,
         doc_stride: int = DOC_STRIDE,
         unanswerable: bool = False,
+        decoding: Decoding | None = None,
     ) -> None:
-        """`runtime` must give `start_logits` and `end_logits`; its folder's tokeniser is used unless one is given.
+        """`runtime` must give `start_logits` and `end_logits`; its folder's tokeniser and `decoding.json` are used
+        unless others are given. With `unanswerable` the empty answer is among the ranked.
 
-        Raises `UserError` for a model without such logits, and for a `max_length` that it has no positions for.
+        Raises `UserError` for a model without such logits, for a `max_length` that it has no positions for, and for a
+        broken `decoding.json`.
         """
         if "start_logits" not in runtime.outputs:
             raise UserError(
@@ -56,6 +60,7 @@ class QuestionAnswerer:
         check_length(runtime.folder, self.max_length, "--max-length")
         self.doc_stride = doc_stride
         self.unanswerable = unanswerable
+        self.decoding = decoding or Decoding.load(runtime.folder)
         self._pad_id = special_tokens(self.tokenizer).pad
 
     @classmethod
@@ -75,6 +80,20 @@ class QuestionAnswerer:
         progress: Callable[[int], None] = lambda windows_done: None,
     ) -> dict[str, list[Answer]]:
         """Ranked answers by question id. `progress` is told how many more windows were run."""
+        found = self.spans(questions, batch_size=batch_size, progress=progress)
+        return {
+            identifier: self.decoding.answers(spans, unanswerable=self.unanswerable)
+            for identifier, spans in found.items()
+        }
+
+    def spans(
+        self,
+        questions: Sequence[Question],
+        *,
+        batch_size: int = 16,
+        progress: Callable[[int], None] = lambda windows_done: None,
+    ) -> dict[str, Spans]:
+        """The best spans by question id, before `decoding` makes answers of them. `progress` is as in `ask_all`."""
         prepared = windows(questions, self.tokenizer, max_length=self.max_length, doc_stride=self.doc_stride)
         logits: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for index, start_L, end_L in predict_windows(self.runtime, prepared, self._pad_id, batch_size=batch_size):
@@ -84,6 +103,6 @@ class QuestionAnswerer:
         for index, window in enumerate(prepared):
             of_question[window.question].append((window, *logits[index]))
         return {
-            question.id: best_spans(found, question.context, unanswerable=self.unanswerable)
+            question.id: best_spans(found, question.context)
             for question, found in zip(questions, of_question, strict=True)
         }

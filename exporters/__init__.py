@@ -12,6 +12,7 @@ from edge_distil.models import resolve
 from edge_distil.runtimes import Runtime
 from edge_distil.runtimes.torch import TorchRuntime
 from edge_distil.tasks import Task
+from edge_distil.tasks.decoding import DECODING, Decoding
 from edge_distil.tasks.squad import MAX_LENGTH, Question
 from edge_distil.tokenization import load_tokenizer, save_tokenizer, special_tokens
 from exporters import gate
@@ -118,6 +119,8 @@ def export(
     with new_folder(output, overwrite=overwrite) as staging:
         shutil.copyfile(folder / "config.json", staging / "config.json")
         save_tokenizer(folder, staging, max_length)
+        if (folder / DECODING).is_file():
+            Decoding.load(folder).save(staging)
         progress(f"converting to {format}")
         measured: dict[str, Any] = {}
         if format == "onnx":

@@ -16,8 +16,9 @@ from edge_distil.errors import UserError
 from edge_distil.qa import QuestionAnswerer
 from edge_distil.runtimes import Runtime
 from edge_distil.tasks import Task
+from edge_distil.tasks.decoding import Answer, Decoding
 from edge_distil.tasks.metrics import score_squad
-from edge_distil.tasks.squad import Answer, Question
+from edge_distil.tasks.squad import Question
 from edge_distil.tokenization import load_tokenizer, special_tokens
 from exporters.coreml.package import CONTROL_FLOW, Feature, Package
 from exporters.encoder import PlainEncoder
@@ -136,7 +137,8 @@ def _check_question_answering(
 
     def run(runtime: Runtime) -> tuple[np.ndarray, dict[str, list[Answer]], dict[str, float]]:
         recorded = _Recorded(runtime, fixed_length)
-        answers = QuestionAnswerer(recorded, max_length=max_length).ask_all(questions)
+        # Without the temperature, which would stretch the differences that rounding may make between scores.
+        answers = QuestionAnswerer(recorded, max_length=max_length, decoding=Decoding()).ask_all(questions)
         best = {identifier: ranked[0].text for identifier, ranked in answers.items()}
         return recorded.logits(), answers, score_squad(with_gold, best) if with_gold else {}
 

@@ -1,4 +1,11 @@
-"""Exact match and F1 worked out by hand after the rules of the official SQuAD scripts."""
+"""Exact match and F1: worked out by hand, and held against the official scripts' rules written down once more."""
+
+import random
+import re
+import string
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -89,8 +96,225 @@ def test_each_question_takes_its_best_gold_and_a_missing_prediction_is_wrong() -
 def test_the_empty_answer_scores_as_in_each_official_script(
     golds: tuple[str, ...], prediction: str, version_2: bool, match: float, overlap: float
 ) -> None:
-    assert score_squad([question("q", *golds)], {"q": prediction}, version_2=version_2) == {
-        "exact_match": match,
-        "f1": overlap,
-        "examples": 1,
+    result = score_squad([question("q", *golds)], {"q": prediction}, version_2=version_2)
+    assert (result["exact_match"], result["f1"], result["examples"]) == (match, overlap, 1)
+
+
+# The official scripts, evaluate-v1.1.py and evaluate-v2.0.py, step by step from their definition: slow and literal.
+
+
+def official_normal(text: str) -> str:
+    text = text.lower()
+    for mark in string.punctuation:
+        text = text.replace(mark, "")
+    text = re.sub(r"\b(a|an|the)\b", " ", text)
+    return " ".join(text.split())
+
+
+def official_f1_1(prediction: str, gold: str) -> float:
+    prediction_tokens, gold_tokens = official_normal(prediction).split(), official_normal(gold).split()
+    same = sum((Counter(prediction_tokens) & Counter(gold_tokens)).values())
+    if same == 0:
+        return 0
+    precision, recall = same / len(prediction_tokens), same / len(gold_tokens)
+    return (2 * precision * recall) / (precision + recall)
+
+
+def official_f1_2(gold: str, prediction: str) -> float:
+    gold_tokens = official_normal(gold).split() if gold else []
+    prediction_tokens = official_normal(prediction).split() if prediction else []
+    if len(gold_tokens) == 0 or len(prediction_tokens) == 0:
+        return int(gold_tokens == prediction_tokens)
+    return official_f1_1(prediction, gold)
+
+
+Entries = list[dict[str, Any]]
+
+
+def official_1(entries: Entries, predictions: Mapping[str, str]) -> dict[str, float]:
+    f1 = exact_match = total = 0.0
+    for entry in entries:
+        total += 1
+        if entry["id"] not in predictions:
+            continue  # it will receive score 0
+        prediction = predictions[entry["id"]]
+        exact_match += max(official_normal(prediction) == official_normal(gold) for gold in entry["answers"])
+        f1 += max(official_f1_1(prediction, gold) for gold in entry["answers"])
+    return {"exact_match": 100.0 * exact_match / total, "f1": 100.0 * f1 / total, "examples": total}
+
+
+def official_2(entries: Entries, predictions: Mapping[str, str]) -> dict[str, float]:
+    """Under our names for its `exact`, `total` and `HasAns_…`. The script knows no score of what is not predicted."""
+    exact: dict[str, float] = {}
+    overlap: dict[str, float] = {}
+    for entry in entries:
+        golds = [gold for gold in entry["answers"] if official_normal(gold)]
+        if not golds:
+            golds = [""]
+        prediction = predictions[entry["id"]]
+        exact[entry["id"]] = max(int(official_normal(gold) == official_normal(prediction)) for gold in golds)
+        overlap[entry["id"]] = max(official_f1_2(gold, prediction) for gold in golds)
+    result: dict[str, float] = {}
+    for prefix, ids in (
+        ("", [entry["id"] for entry in entries]),
+        ("has_answer_", [entry["id"] for entry in entries if bool(entry["answers"])]),
+        ("no_answer_", [entry["id"] for entry in entries if not bool(entry["answers"])]),
+    ):
+        if ids:
+            result[f"{prefix}exact_match"] = 100.0 * sum(exact[key] for key in ids) / len(ids)
+            result[f"{prefix}f1"] = 100.0 * sum(overlap[key] for key in ids) / len(ids)
+            result[f"{prefix}examples"] = len(ids)
+    return result
+
+
+PIECES = [
+    *[
+        "a",
+        "an",
+        "the",
+        "A",
+        "The",
+        "THE",
+        "theatre",
+        "Ana",
+        "bridge",
+        "Bridge",
+        "stone",
+        "1912",
+        "1,912",
+        "U.S.",
+        "of",
+    ],
+    *string.punctuation,
+    *["'s", "“", "”", "–", "…", "·", "¿", "！", "，", "．", "Ａ", "ｔｈｅ", "、", "。", "€", "$5"],
+    *[
+        "café",
+        "cafe\u0301",
+        "\u0301",
+        "a\u0301",
+        "the\u0308",
+        "ÉCOLE",
+        "ß",
+        "ẞ",
+        "SS",
+        "İ",
+        "ı",
+        "i\u0307",
+        "Σ",
+        "ς",
+        "ﬁ",
+        "ǅ",
+    ],
+    *["東京", "東", "京", "ไทย", "한국", "कि", "عربي", "👍🏽", "👍", "👩\u200d👧", "🇫🇷", "❤\ufe0f"],
+    *["\u200b", "\u200d", "\ufeff", "\u00ad", "\u2060", "_a_", "a_", "a-an", "the's", "ª", "½", "²", "٣"],
+]
+BLANKS = [" "] * 8 + [
+    "",
+    "",
+    "  ",
+    "\t",
+    "\n",
+    "\r\n",
+    "\u00a0",
+    "\u2003",
+    "\u3000",
+    "\u2028",
+    "\x1c",
+    "\x85",
+    "\u180e",
+]
+
+
+def random_text(source: random.Random) -> str:
+    """A few pieces, of few kinds, so that two texts often have words in common."""
+    pieces = source.choices(PIECES, k=source.randint(0, 5))
+    return "".join(piece + source.choice(BLANKS) for piece in pieces)
+
+
+def like(text: str, source: random.Random) -> str:
+    """Another spelling, a part, or the text itself; sometimes a text of its own."""
+    words = text.split(" ")
+    return source.choice(
+        [
+            text,
+            text.upper(),
+            text.title(),
+            f"the {text}.",
+            text.replace("e", "e\u200b"),
+            " ".join(words[1:]),
+            " ".join(words[::-1]),
+            f"{text} {random_text(source)}",
+            random_text(source),
+            "",
+            source.choice(["a", "The", "an.", "...", "\u00a0"]),
+        ]
+    )
+
+
+def random_entries(seed: int, count: int, *, version_2: bool) -> tuple[Entries, dict[str, str]]:
+    source = random.Random(seed)
+    entries, predictions = [], {}
+    for index in range(count):
+        first = random_text(source) or "the"
+        golds = [first, *(gold for _ in range(source.randint(0, 3)) if (gold := like(first, source)))]
+        if version_2 and source.random() < 0.3:
+            golds = []
+        entries.append({"id": str(index), "answers": golds})
+        predictions[str(index)] = like(source.choice(golds or [first]), source)
+    return entries, predictions
+
+
+def as_questions(entries: Entries) -> list[Question]:
+    return [Question(entry["id"], "?", "", tuple((gold, 0) for gold in entry["answers"])) for entry in entries]
+
+
+@pytest.mark.parametrize("version_2", [False, True])
+def test_single_answers_score_as_the_official_scripts_rules_say(version_2: bool) -> None:
+    entries, predictions = random_entries(1, 4000, version_2=version_2)
+    official = official_2 if version_2 else official_1
+    seen: Counter[Any] = Counter()
+    for entry, asked in zip(entries, as_questions(entries), strict=True):
+        expected = official([entry], predictions)
+        assert score_squad([asked], predictions, version_2=version_2) == pytest.approx(expected), (
+            entry,
+            predictions[entry["id"]],
+        )
+        seen[expected["exact_match"]] += 1
+        seen["between"] += 0 < expected["f1"] < 100
+    # Neither all right nor all wrong, or nothing would have been compared.
+    assert min(seen[0.0], seen[100.0], seen["between"]) > 200
+
+
+def test_a_text_is_normalised_as_by_the_official_rules() -> None:
+    for text in PIECES + BLANKS + [f"{blank}a{piece}the" for blank in BLANKS for piece in PIECES]:
+        assert normalize_answer(text) == official_normal(text)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whole_files_score_as_the_official_scripts_rules_say(seed: int) -> None:
+    entries, predictions = random_entries(seed, 600, version_2=True)
+    assert score_squad(as_questions(entries), predictions, version_2=True) == pytest.approx(
+        official_2(entries, predictions)
+    )
+    answerable = [entry for entry in entries if entry["answers"]]
+    for left_out in random.Random(seed).sample(answerable, k=50):
+        del predictions[left_out["id"]]
+    assert score_squad(as_questions(answerable), predictions) == pytest.approx(official_1(answerable, predictions))
+
+
+def test_a_group_without_questions_has_no_figures() -> None:
+    asked = [question("one", "bridge"), question("two")]
+    predictions = {"one": "bridge", "two": "bridge"}
+    assert score_squad(asked, predictions, version_2=True) == {
+        "exact_match": 50,
+        "f1": 50,
+        "examples": 2,
+        "has_answer_exact_match": 100,
+        "has_answer_f1": 100,
+        "has_answer_examples": 1,
+        "no_answer_exact_match": 0,
+        "no_answer_f1": 0,
+        "no_answer_examples": 1,
     }
+    assert not any(name.startswith("no_answer") for name in score_squad(asked[:1], predictions, version_2=True))
+    assert not any(name.startswith("has_answer") for name in score_squad(asked[1:], predictions, version_2=True))

@@ -13,7 +13,8 @@ from edge_distil.errors import UserError
 from edge_distil.qa import QuestionAnswerer, predict_windows
 from edge_distil.runtimes import open_runtime
 from edge_distil.runtimes.torch import TorchRuntime, token_type_ids
-from edge_distil.tasks.squad import Answer, Question, windows
+from edge_distil.tasks.decoding import DECODING, MAX_ANSWER_TOKENS, Answer, Decoding
+from edge_distil.tasks.squad import Question, windows
 
 SEP = 3
 
@@ -199,6 +200,73 @@ def test_an_answer_in_the_last_window_is_found_at_its_place(bert_qa: Path, fixed
     assert best.score > 0.9
     if fixed_length:
         assert {length for _, length in runtime.shapes} == {fixed_length}
+
+
+def test_an_answer_is_found_in_twenty_thousand_words_wherever_it_stands(bert_qa: Path) -> None:
+    tokenizer = QuestionAnswerer.open(bert_qa).tokenizer
+    answerer = QuestionAnswerer(Oracle(bert_qa, tokenizer.token_to_id("river")))
+    for place in (0, 9_876, 19_999):
+        words = ["bridge"] * 20_000
+        words[place] = "River"
+        context = " ".join(words)
+        best = answerer.ask("What stands there?", context)[0]
+        assert (best.text, best.start) == ("River", 7 * place)
+        assert context[best.start : best.end] == best.text
+
+
+class Spanning(Oracle):
+    """As `Oracle`, for a span: it begins at one word and ends at another."""
+
+    def __init__(self, folder: Path, first_id: int, last_id: int) -> None:
+        super().__init__(folder, first_id)
+        self.last_id = last_id
+
+    def __call__(self, input_ids_BL: np.ndarray, attention_mask_BL: np.ndarray) -> dict[str, np.ndarray]:
+        starts = super().__call__(input_ids_BL, attention_mask_BL)["start_logits"]
+        return {"start_logits": starts, "end_logits": np.where(input_ids_BL == self.last_id, 10.0, 0.0)}
+
+
+@pytest.mark.parametrize("before", range(20, 44))
+def test_an_answer_across_a_windows_edge_is_found_in_the_next_window(bert_qa: Path, before: int) -> None:
+    # Windows of 48 tokens, 4 + 3 of them for the question, begin 8 tokens apart: each place in them is tried.
+    tokenizer = QuestionAnswerer.open(bert_qa).tokenizer
+    runtime = Spanning(bert_qa, *(tokenizer.token_to_id(word) for word in ("stone", "river")))
+    context = f"{'the ' * before}Stone, the River! {'the ' * 60}"
+    best = QuestionAnswerer(runtime, max_length=48, doc_stride=8).ask("What is there?", context)[0]
+    assert best.text == "Stone, the River"
+    assert best.start == 4 * before
+
+
+@pytest.mark.parametrize("between", [MAX_ANSWER_TOKENS - 2, MAX_ANSWER_TOKENS - 1])
+def test_an_answer_has_at_most_thirty_tokens(bert_qa: Path, between: int) -> None:
+    tokenizer = QuestionAnswerer.open(bert_qa).tokenizer
+    runtime = Spanning(bert_qa, *(tokenizer.token_to_id(word) for word in ("stone", "river")))
+    best = QuestionAnswerer(runtime).ask("What is there?", f"A stone {'the ' * between}river.")[0]
+    assert (best.text.endswith("river") and best.text.startswith("stone")) == (between + 2 <= 30)
+
+
+def test_the_decoding_of_the_folder_is_used_unless_another_is_given(
+    bert_qa: Path, questions: list[Question], copy_of: Callable[[Path], Path]
+) -> None:
+    folder, question = copy_of(bert_qa), questions[0]
+    plain = QuestionAnswerer.open(folder).ask(question.question, question.context, n_best=20)
+    Decoding(temperature=3.0, null_threshold=-1e6).save(folder)
+    answerer = QuestionAnswerer(open_runtime(folder))
+    found = answerer.ask(question.question, question.context, n_best=20)
+    assert [answer.text for answer in found] == [answer.text for answer in plain]
+    weights = np.array([answer.score for answer in plain]) ** (1 / 3)
+    np.testing.assert_allclose([answer.score for answer in found], weights / weights.sum(), rtol=1e-6)
+    answerer.unanswerable = True
+    assert answerer.ask(question.question, question.context)[0].text == ""
+    other = QuestionAnswerer(open_runtime(folder), decoding=Decoding())
+    assert other.ask(question.question, question.context, n_best=20) == plain
+
+
+def test_a_broken_decoding_is_an_error_when_the_model_is_opened(bert_qa: Path, copy_of: Callable[[Path], Path]) -> None:
+    folder = copy_of(bert_qa)
+    (folder / DECODING).write_text('{"temperature": 0}')
+    with pytest.raises(UserError, match=r"decoding\.json: a temperature of 0 is not above 0"):
+        QuestionAnswerer(open_runtime(folder))
 
 
 def test_loading_a_runtime_without_the_head_points_at_finetune(bert_mlm: Path) -> None:

@@ -35,20 +35,44 @@ def f1(prediction: str, gold: str, *, version_2: bool = False) -> float:
     return 2 * shared / (len(predicted_words) + len(gold_words)) if shared else 0.0
 
 
+def score_answer(prediction: str, question: Question, *, version_2: bool = False) -> tuple[float, float]:
+    """Exact match and F1 of one answer, each the best over the question's gold answers.
+
+    With `version_2`, gold answers of which normalising leaves nothing are dropped, and a question without any has the
+    empty answer for its gold.
+    """
+    golds = [text for text, _ in question.answers if not version_2 or normalize_answer(text)] or [""]
+    return (
+        max(exact_match(prediction, gold) for gold in golds),
+        max(f1(prediction, gold, version_2=version_2) for gold in golds),
+    )
+
+
 def score_squad(
     questions: Sequence[Question], predictions: Mapping[str, str], *, version_2: bool = False
 ) -> dict[str, float]:
     """`exact_match` and `f1` (0 to 100, the best over each question's gold answers) and the number of `examples`.
 
-    A question without a prediction counts as wrong. With `version_2`, gold answers of which normalising leaves nothing
-    are dropped, and a question without any has the empty answer for its gold.
+    A question without a prediction counts as wrong. With `version_2`, the same three of the questions with an answer,
+    `has_answer_…`, and of those without, `no_answer_…`; as in the official script, not where there are none of them.
     """
-    matches = overlaps = 0.0
-    for question in questions:
-        if question.id not in predictions:
-            continue
-        golds = [text for text, _ in question.answers if not version_2 or normalize_answer(text)] or [""]
-        matches += max(exact_match(predictions[question.id], gold) for gold in golds)
-        overlaps += max(f1(predictions[question.id], gold, version_2=version_2) for gold in golds)
-    count = len(questions)
-    return {"exact_match": 100 * matches / count, "f1": 100 * overlaps / count, "examples": count}
+    scores = [
+        score_answer(predictions[question.id], question, version_2=version_2)
+        if question.id in predictions
+        else (0.0, 0.0)
+        for question in questions
+    ]
+    result = _means("", scores)
+    if version_2:
+        answerable = [score for score, question in zip(scores, questions, strict=True) if question.answers]
+        unanswerable = [score for score, question in zip(scores, questions, strict=True) if not question.answers]
+        result |= _means("has_answer_", answerable) | _means("no_answer_", unanswerable)
+    return result
+
+
+def _means(prefix: str, scores: Sequence[tuple[float, float]]) -> dict[str, float]:
+    if not scores:
+        return {}
+    count = len(scores)
+    matches, overlaps = (100 * sum(column) / count for column in zip(*scores, strict=True))
+    return {f"{prefix}exact_match": matches, f"{prefix}f1": overlaps, f"{prefix}examples": count}

@@ -1,9 +1,9 @@
-"""SQuAD: reading and checking the files, windows of token ids, and spans of logits back into text.
+"""SQuAD: reading and checking the files, and windows of token ids.
 
 Rajpurkar et al., 2016 (v1.1) and 2018 (v2.0). All offsets are characters (code points) of the context as given.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,6 @@ from edge_distil.tokenization import special_tokens
 MAX_LENGTH = 384
 DOC_STRIDE = 128
 MAX_QUESTION_TOKENS = 64
-MAX_ANSWER_TOKENS = 30
-N_BEST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +47,6 @@ class Window:
     def context_end(self) -> int:
         """One past the position of the last context token."""
         return self.context_start + len(self.offsets_C2)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A span of the context, with its probability among the best spans of all windows. Empty text: no answer."""
-
-    text: str
-    start: int
-    end: int
-    score: float
 
 
 def read_squad(path: Path, *, version_2: bool = False) -> list[Question]:
@@ -174,44 +162,3 @@ def pad(batch: Sequence[Window], pad_id: int, length: int | None = None) -> tupl
         ids_BL[row, : len(window.input_ids)] = window.input_ids
         mask_BL[row, : len(window.input_ids)] = 1
     return ids_BL, mask_BL
-
-
-def best_spans(
-    question_windows: Iterable[tuple[Window, np.ndarray, np.ndarray]],
-    context: str,
-    *,
-    n_best: int = N_BEST,
-    max_answer_tokens: int = MAX_ANSWER_TOKENS,
-    unanswerable: bool = False,
-) -> list[Answer]:
-    """The best answers to one question over all its windows, best first.
-
-    Takes (window, start logits [L], end logits [L]) triples. A span's logit is its start logit plus its end logit; it
-    starts and ends on context tokens, holds at most `max_answer_tokens`, and counts once with its best logit where
-    windows overlap. Scores are the soft-max over the `n_best` spans that are kept, and over the empty answer (the
-    [CLS] logits, the least over windows) where `unanswerable`.
-    """
-    spans: dict[tuple[int, int], float] = {}
-    null_logit = np.inf
-    for window, start_L, end_L in question_windows:
-        start_C = np.asarray(start_L[window.context_start : window.context_end], dtype=np.float64)
-        end_C = np.asarray(end_L[window.context_start : window.context_end], dtype=np.float64)
-        null_logit = min(null_logit, float(start_L[0]) + float(end_L[0]))
-        for width in range(min(max_answer_tokens, len(start_C))):
-            # All spans of width + 1 tokens at once; only the best of each width can be among the best of all.
-            logits = start_C[: len(start_C) - width] + end_C[width:]
-            kept = np.argsort(-logits, kind="stable")[:n_best]
-            for first in kept:
-                span = (int(window.offsets_C2[first, 0]), int(window.offsets_C2[first + width, 1]))
-                logit = float(logits[first])
-                if logit > spans.get(span, -np.inf):
-                    spans[span] = logit
-    # Ties go to the earlier, then the shorter span, so that the order never depends on the windows.
-    ranked = sorted(spans.items(), key=lambda item: (-item[1], item[0]))[:n_best]
-    candidates = [(context[start:end], start, end, logit) for (start, end), logit in ranked]
-    if unanswerable:
-        candidates = sorted([*candidates, ("", 0, 0, null_logit)], key=lambda candidate: -candidate[3])
-    logits = np.array([candidate[3] for candidate in candidates])
-    weights = np.exp(logits - logits.max())
-    scores = weights / weights.sum()
-    return [Answer(text, s, e, float(score)) for (text, s, e, _), score in zip(candidates, scores, strict=True)]
