@@ -84,9 +84,7 @@ def check_output(target: Path, overwrite: bool) -> None:
                 f"{target}: already holds an earlier result",
                 "add --overwrite to replace it, or give another --output",
             )
-    ancestor = next(parent for parent in target.absolute().parents if parent.exists())
-    if not ancestor.is_dir() or not os.access(ancestor, os.W_OK):
-        raise UserError(f"{target}: cannot be created, {ancestor} is not writable", "choose another --output")
+    _check_ancestor(target, "choose another --output")
 
 
 @contextmanager
@@ -119,6 +117,34 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         _sync(target.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_file(target: Path, overwrite: bool) -> None:
+    """Refuse a file that a result would replace, unless `overwrite`. Call it before any long work."""
+    if target.is_dir():
+        raise UserError(f"{target}: is a folder", "give the name of a file")
+    if target.exists() and not overwrite:
+        raise UserError(f"{target}: exists already", "add --overwrite to replace it, or give another file")
+    _check_ancestor(target, "choose another place")
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """Give a path beside `target` for its content, which becomes `target` when the block ends well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.parent / f".{target.name}.partial-{os.getpid()}"
+    try:
+        yield staging
+        _sync(staging)
+        staging.replace(target)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def _check_ancestor(target: Path, hint: str) -> None:
+    ancestor = next(parent for parent in target.absolute().parents if parent.exists())
+    if not ancestor.is_dir() or not os.access(ancestor, os.W_OK):
+        raise UserError(f"{target}: cannot be created, {ancestor} is not writable", hint)
 
 
 def write_manifest(
@@ -157,10 +183,22 @@ def write_manifest(
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """The JSON value in a file. Raises `UserError` that names the line when it is none."""
+def read_json(path: Path, *, unique_keys: bool = False) -> Any:
+    """The JSON value in a file. Raises `UserError` that names the line when it is none.
+
+    With `unique_keys`, a key that an object has twice is refused too; JSON readers keep one value in silence.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in seen:
+                raise UserError(f"{path}: {key!r} is given twice", "keep one of them")
+            seen[key] = value
+        return seen
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique if unique_keys else None)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file", "check the path") from None
     except UnicodeDecodeError as fault:

@@ -113,6 +113,12 @@ Resume = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads that tokenise. Default: one for every core.")]
 SquadV2 = Annotated[bool, typer.Option("--squad-v2", help="The data is SQuAD v2.0: some questions have no answer.")]
+TaskName = Annotated[
+    str, typer.Option(help="The task: squad, one of GLUE's (cola, sst-2, mrpc, …), or text: texts with labels.")
+]
+TaskLength = Annotated[
+    int | None, typer.Option(min=16, help="Tokens of an input. Default: 384 for squad, 128 for GLUE, 512 for text.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: one for every core.")]
 NullThreshold = Annotated[
     float | None,
@@ -168,7 +174,9 @@ def _finish(result: dict[str, Any], json_output: bool, *lines: str) -> None:
 
 def _trained(result: dict[str, Any]) -> list[str]:
     figures = [
-        f"  {name}: {value:,.4g}" if isinstance(value, float) else f"  {name}: {value:,}"
+        f"  {name}: {', '.join(f'{each:,.4g}' for each in value) if isinstance(value, list) else f'{value:,.4g}'}"
+        if isinstance(value, (float, list))
+        else f"  {name}: {value:,}"
         for name, value in result["metrics"].items()
         if name != "seconds"
     ]
@@ -364,64 +372,100 @@ def train(
 @app.command()
 def finetune(
     context: typer.Context,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the model to.")] = Path("runs/qa"),
-    task: Annotated[str, typer.Option(help="The downstream task: squad.")] = "squad",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write the model to. Default: runs/qa, else runs/TASK."),
+    ] = None,
+    task: TaskName = "squad",
     model: Annotated[
         str | None,
         typer.Option(help="What to fine-tune: a folder or hf://owner/name. Default: the starter's masked-LM teacher."),
     ] = None,
     teacher: Annotated[
         str | None,
-        typer.Option(help="Question-answering teacher for the second distillation: a folder or hf://owner/name."),
+        typer.Option(
+            help="Teacher for the second distillation, fine-tuned for the same task: a folder or hf://owner/name."
+        ),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="SQuAD file to train on. Default: the starter's questions.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="What to train on: a SQuAD file, a folder of GLUE's, or texts with labels (.jsonl, .csv). "
+            "Default: the starter set, for squad and text."
+        ),
+    ] = None,
+    dev: Annotated[
+        Path | None,
+        typer.Option(
+            "--eval", help="File to score after every epoch; the best epoch is kept. Default: the dev files of GLUE."
+        ),
+    ] = None,
     squad_v2: SquadV2 = False,
     temperature: Annotated[float, typer.Option(min=1e-3, help="Temperature of the teacher's distributions.")] = 2.0,
-    max_length: Annotated[int, typer.Option(min=16, help="Tokens of a window, question included.")] = 384,
+    max_length: TaskLength = None,
     doc_stride: Annotated[int, typer.Option(min=1, help="Tokens from one window's start to the next one's.")] = 128,
     epochs: Epochs = 3.0,
     max_steps: MaxSteps = 0,
     batch_size: BatchSize = 16,
     learning_rate: LearningRate = 1e-4,
     warmup: Warmup = 0.1,
+    layer_decay: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Factor on the learning rate with every layer from the head down.")
+    ] = 1.0,
+    weight_decay: Annotated[float, typer.Option(min=0.0, help="AdamW's weight decay.")] = 0.01,
     dropout: Dropout = None,
+    patience: Annotated[
+        int, typer.Option(min=0, help="With --eval: stop after so many epochs without a better score; 0: never.")
+    ] = 2,
+    precision: Precision = "auto",
     seed: Seed = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Train so many times, count up from --seed, keep the median by dev score.")
+    ] = 1,
     overwrite: Overwrite = False,
     config: Config = None,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Teach a model to answer questions, alone or with a teacher (the second distillation).
+    """Teach a model a task, alone or with a teacher (the second distillation).
 
-    Reads a model folder and a SQuAD v1.1 file, writes a Hugging Face folder with a question-answering head.
+    Reads a model folder and the task's data, writes a Hugging Face folder with the head of the task. With
+    --task glue, every task of GLUE that --data has a folder of, and their macro-score.
 
     Example: edge-distil finetune --task squad --model runs/student --teacher runs/qa-teacher --data train-v1.1.json
-    """
-    from edge_distil import stages
 
-    _only_squad(task)
-    result = stages.finetune(
-        output,
-        model=model,
-        teacher=teacher,
-        data=data,
-        version_2=squad_v2,
-        temperature=temperature,
-        training={
-            "max_length": max_length,
-            "doc_stride": doc_stride,
-            "epochs": epochs,
-            "max_steps": max_steps,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "warmup": warmup,
-            "dropout": dropout,
-            "seed": seed,
-        },
-        config=_options(context),
-        overwrite=overwrite,
-    )
-    _finish(result, json_output, *_trained(result), f"next: edge-distil evaluate {output}")
+    Example: edge-distil finetune --task mrpc --model runs/student --data glue/MRPC --seeds 5
+    """
+    from dataclasses import fields
+
+    from edge_distil import stages
+    from edge_distil.tasks.finetuning import FineTuning
+
+    _task(task, "glue")
+    _choice("--precision", precision, "auto", "fp32", "bf16")
+    if squad_v2 and task != "squad":
+        raise UserError(f"--squad-v2 and --task {task} do not go together", "leave one of them out")
+    output = output or Path("runs") / ("qa" if task == "squad" else task)
+    of_user = {field.name for field in fields(FineTuning)} & context.params.keys()
+    settings: dict[str, Any] = {
+        "model": model,
+        "temperature": temperature,
+        "max_length": max_length,
+        "options": FineTuning(**{name: context.params[name] for name in of_user}),
+        "seeds": seeds,
+        "config": _options(context),
+        "overwrite": overwrite,
+    }
+    if task == "glue":
+        if data is None or dev is not None:
+            raise UserError("--task glue takes a folder with GLUE's folders as --data, and no --eval", "give --data")
+        result = stages.finetune_glue(output, data=data, teacher=teacher, **settings)
+        following = f"edge-distil evaluate {output}/TASK --task TASK --data {data}"
+    else:
+        squad: dict[str, Any] = {"version_2": squad_v2, "doc_stride": doc_stride}
+        result = stages.finetune(output, task=task, data=data, dev=dev, teacher=teacher, **squad, **settings)
+        following = f"edge-distil evaluate {output}" + ("" if task == "squad" else f" --task {task}")
+    _finish(result, json_output, *_trained(result), f"next: {following}")
 
 
 @app.command()
@@ -431,8 +475,14 @@ def evaluate(
         Path | None,
         typer.Argument(help="Checkpoint or ONNX export. Default: the starter's question-answering teacher."),
     ] = None,
-    task: Annotated[str, typer.Option(help="The downstream task: squad.")] = "squad",
-    data: Annotated[Path | None, typer.Option(help="SQuAD file to score on. Default: the starter's test set.")] = None,
+    task: TaskName = "squad",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="What to score on: a SQuAD file, a folder of GLUE's or its dev file, texts with labels (.jsonl, "
+            ".csv). Default: the starter's test set, for squad and text."
+        ),
+    ] = None,
     squad_v2: SquadV2 = False,
     predictions: Annotated[
         Path | None, typer.Option(help="Score this file of predictions, {id: answer}, instead of running a model.")
@@ -449,7 +499,7 @@ def evaluate(
     ] = None,
     null_threshold: NullThreshold = None,
     precision: Annotated[str | None, typer.Option(help="Which graph of an ONNX export: int8 or fp32.")] = None,
-    max_length: Annotated[int, typer.Option(min=16, help="Tokens of a window, question included.")] = 384,
+    max_length: TaskLength = None,
     doc_stride: Annotated[int, typer.Option(min=1, help="Tokens from one window's start to the next one's.")] = 128,
     batch_size: BatchSize = 16,
     threads: Threads = None,
@@ -460,18 +510,18 @@ def evaluate(
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Score a checkpoint, an exported artifact or a file of predictions: exact match and F1, as SQuAD counts them.
+    """Score a checkpoint, an exported artifact or a file of predictions, as the task's official script counts.
+
+    SQuAD: exact match and F1. GLUE: each task's own metrics. Texts with labels: accuracy.
 
     A model's answers can be kept, its most certain errors listed, and its scores held against how often they are right:
     the calibration error is how far the two are apart, 0 to 1.
 
     Example: edge-distil evaluate runs/qa --data dev-v1.1.json --write-predictions predictions.json --errors 10
     """
-    from edge_distil.tasks.evaluation import evaluate as score
-    from edge_distil.tasks.evaluation import evaluate_predictions
+    from edge_distil.tasks import evaluation
 
-    _only_squad(task)
-    questions = _questions(data, squad_v2)
+    _task(task)
     if predictions and model:
         raise UserError("a model and --predictions do not go together", "leave one of them out")
     if null_threshold is not None and not squad_v2:
@@ -488,32 +538,67 @@ def evaluate(
                 f"{given[0]} and --predictions do not go together",
                 f"a file of predictions has no scores: leave {given[0]} out, or give a model",
             )
-        result = evaluate_predictions(predictions, questions, version_2=squad_v2, allow_missing=allow_missing)
+    extras: dict[str, Any] = {
+        "batch_size": batch_size,
+        "errors": errors,
+        "predictions_file": write_predictions,
+        "reliability_file": reliability,
+        "overwrite": overwrite,
+    }
+    if task != "squad":
+        result = _evaluate_texts(context, extras)
+    elif predictions:
+        questions = _questions(data, squad_v2)
+        result = evaluation.evaluate_predictions(
+            predictions, questions, version_2=squad_v2, allow_missing=allow_missing
+        )
     else:
+        questions = _questions(data, squad_v2)
         answerer = _open(
             model,
             precision,
             threads,
             null_threshold,
-            max_length=max_length,
+            max_length=max_length or 384,
             doc_stride=doc_stride,
             unanswerable=squad_v2,
         )
-        result = score(
-            answerer,
-            questions,
-            batch_size=batch_size,
-            version_2=squad_v2,
-            errors=errors,
-            predictions_file=write_predictions,
-            reliability_file=reliability,
-            overwrite=overwrite,
-        )
+        result = evaluation.evaluate(answerer, questions, version_2=squad_v2, **extras)
     _finish(result, json_output, *_evaluated(result))
+
+
+def _evaluate_texts(context: typer.Context, extras: dict[str, Any]) -> dict[str, Any]:
+    """`evaluate` for the tasks about texts, from the options of the command."""
+    from edge_distil import stages
+    from edge_distil.checkpoints import read_json
+    from edge_distil.models import resolve
+    from edge_distil.runtimes import open_runtime
+    from edge_distil.tasks import evaluation
+    from edge_distil.tasks.texts import TEXT_TASKS
+
+    given = context.params
+    task = TEXT_TASKS[given["task"]]
+    for option in ("squad_v2", "allow_missing"):
+        if given[option]:
+            raise UserError(f"--{option.replace('_', '-')} is for SQuAD, not for {task.name}", "leave it out")
+    if given["predictions"]:
+        return evaluation.evaluate_text_predictions(
+            given["predictions"], task, stages.dev_sets(task, given["data"], task.labels)
+        )
+    if given["model"] is None:
+        raise UserError("the starter set has no text classifier", "make one: edge-distil finetune --task text")
+    folder = resolve(given["model"])
+    labels = evaluation.labels_for(task, read_json(folder / "config.json"), folder)
+    sets = stages.dev_sets(task, given["data"], labels)
+    max_length = stages.length_for(task.name, folder, given["max_length"])
+    runtime = open_runtime(folder, task="text-classification", precision=given["precision"], threads=given["threads"])
+    return evaluation.evaluate_texts(runtime, task, sets, max_length=max_length, **extras)
 
 
 def _evaluated(result: dict[str, Any]) -> list[str]:
     """The figures of `evaluate` for a person."""
+    if "exact_match" not in result:
+        return _evaluated_texts(result)
     groups = {"": "", "has_answer_": "  with an answer: ", "no_answer_": "  without one: "}
     lines = [
         f"{shown}exact match {result[f'{group}exact_match']:.2f}, F1 {result[f'{group}f1']:.2f} "
@@ -528,6 +613,21 @@ def _evaluated(result: dict[str, Any]) -> list[str]:
     for error in result.get("errors", []):
         lines += ["", f"Q: {error['question']}  ({error['id']})", f"gold: {' | '.join(error['gold']) or 'no answer'}"]
         lines.append(f"answer: {error['answer'] or 'no answer'}  ({error['score']:.0%})")
+    return lines
+
+
+def _evaluated_texts(result: dict[str, Any]) -> list[str]:
+    """The figures of `evaluate` on texts for a person."""
+    plain = ("examples", "runtime", "precision", "seconds", "examples_per_second", "errors", "calibration_error")
+    lines = [f"{name.replace('_', ' ')} {value:.2f}" for name, value in result.items() if name not in plain]
+    lines = [f"{', '.join(lines)} on {result['examples']:,} examples"]
+    if "calibration_error" in result:
+        lines.append(f"  calibration error {result['calibration_error']:.3f}")
+    for error in result.get("errors", []):
+        pair = f" | {error['text_pair']}" if "text_pair" in error else ""
+        certain = f"  ({error['score']:.0%})" if "score" in error else ""
+        lines += ["", f"{error['text']}{pair}  ({error['id']})", f"gold: {error['gold']}"]
+        lines.append(f"answer: {error['answer']}{certain}")
     return lines
 
 
@@ -704,9 +804,11 @@ def bench(
         show(bench_table(report))
 
 
-def _only_squad(task: str) -> None:
-    if task != "squad":
-        raise UserError(f"--task {task}: unknown task", "the tasks are: squad")
+def _task(task: str, *more: str) -> None:
+    from edge_distil.tasks.texts import TEXT_TASKS
+
+    if task not in (names := ("squad", *TEXT_TASKS, *more)):
+        raise UserError(f"--task {task}: unknown task", f"the tasks are: {', '.join(names)}")
 
 
 def _questions(data: Path | None, version_2: bool = False) -> Any:

@@ -13,7 +13,8 @@ stderr = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
 
 def note(message: str) -> None:
     """One line for the user about what happens now."""
-    stderr.print(message, highlight=False)
+    # As it is: a path may hold brackets, and a line that is wrapped cannot be searched for.
+    stderr.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

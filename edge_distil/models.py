@@ -1,6 +1,7 @@
 """Loading models safely: safetensors only, no code from the folder, never a random head by accident."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,13 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForQuestionAnswering, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
 
 from edge_distil.checkpoints import read_manifest
 from edge_distil.errors import UserError
@@ -19,11 +26,17 @@ _HUB = "hf://"
 _FAMILIES: dict[Task, dict[str, str]] = {
     "masked-lm": {"bert": "BERT", "distilbert": "DistilBERT", "roberta": "RoBERTa"},
     "question-answering": {"bert": "BERT", "distilbert": "DistilBERT"},
+    "text-classification": {"bert": "BERT", "distilbert": "DistilBERT"},
 }
-_CLASSES: dict[str, Any] = {"masked-lm": AutoModelForMaskedLM, "question-answering": AutoModelForQuestionAnswering}
+_CLASSES: dict[str, Any] = {
+    "masked-lm": AutoModelForMaskedLM,
+    "question-answering": AutoModelForQuestionAnswering,
+    "text-classification": AutoModelForSequenceClassification,
+}
 _MAKE_HEAD = {
     "masked-lm": "train one first: edge-distil pretrain --from {folder}",
     "question-answering": "fine-tune it first: edge-distil finetune --task squad --model {folder}",
+    "text-classification": "fine-tune it first: edge-distil finetune --task text --model {folder}",
 }
 
 # The library reports missing weights as a table on the log. Here they are errors, so the log stays quiet.
@@ -80,15 +93,30 @@ def load_config(folder: Path, task: Task) -> Any:
     return config
 
 
-def load_model(name: str | Path, task: Task, *, new_head: bool = False) -> PreTrainedModel:
+def labels_of_model(config: Mapping[str, Any]) -> list[str] | None:
+    """The labels of a text classifier in the order of its logits, by its `config.json`; None for a regression."""
+    if config.get("problem_type") == "regression":
+        return None
+    labels = config.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})  # two classes without names are not written
+    return [str(labels[key]) for key in sorted(labels, key=int)]
+
+
+def load_model(
+    name: str | Path, task: Task, *, new_head: bool = False, labels: Sequence[str] | None = None
+) -> PreTrainedModel:
     """A model in fp32 with the head of `task`, from a folder of safetensors whose manifest, if any, was checked.
 
     A checkpoint without that head would load with random weights and give noise: it is refused, unless `new_head` says
-    that a fresh one is wanted. Raises `UserError`.
+    that a fresh one is wanted. A fresh head for texts is for these `labels`, or for a regression where there are none.
+    Raises `UserError`.
     """
     folder = resolve(name)
     read_manifest(folder)
     config = load_config(folder, task)
+    if new_head and task == "text-classification":
+        named = labels if labels is not None else ["score"]
+        config.id2label, config.label2id = dict(enumerate(named)), {label: i for i, label in enumerate(named)}
+        config.problem_type = "single_label_classification" if labels is not None else "regression"
     if not any(folder.glob("*.safetensors")) and (folder / "onnx").is_dir():
         raise UserError(f"{folder}: is an ONNX export", "give the checkpoint that it was exported from")
     if not any(folder.glob("*.safetensors")):
@@ -114,9 +142,12 @@ def load_model(name: str | Path, task: Task, *, new_head: bool = False) -> PreTr
             "check that config.json and model.safetensors come from the same model",
         ) from None
     missing = sorted(report["missing_keys"])
-    in_encoder = [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]
-    if in_encoder or report["mismatched_keys"]:
-        first = in_encoder[0] if in_encoder else sorted(report["mismatched_keys"])[0][0]
+    # BERT's pooler is part of a classifier's head: a masked-LM checkpoint has none.
+    inside = f"{model.base_model_prefix}."
+    in_encoder = [key for key in missing if key.startswith(inside) and ".pooler." not in key]
+    mismatched = sorted(key for key, *_ in report["mismatched_keys"] if key.startswith(inside) or not new_head)
+    if in_encoder or mismatched:
+        first = (in_encoder or mismatched)[0]
         raise UserError(
             f"{folder}: the weights do not fit config.json, first at {first}",
             "check that config.json and model.safetensors come from the same model",

@@ -10,8 +10,8 @@ from edge_distil.checkpoints import check_length
 from edge_distil.errors import UserError
 from edge_distil.runtimes import Runtime, open_runtime
 from edge_distil.tasks.decoding import Answer, Decoding, Spans, best_spans
-from edge_distil.tasks.squad import DOC_STRIDE, MAX_LENGTH, Question, Window, pad, windows
-from edge_distil.tokenization import load_tokenizer, special_tokens
+from edge_distil.tasks.squad import DOC_STRIDE, MAX_LENGTH, Question, Window, windows
+from edge_distil.tokenization import load_tokenizer, pad, special_tokens
 
 
 def predict_windows(
@@ -24,7 +24,7 @@ def predict_windows(
     by_length = sorted(range(len(prepared)), key=lambda index: -len(prepared[index].input_ids))
     for first in range(0, len(by_length), batch_size):
         indices = by_length[first : first + batch_size]
-        logits = runtime(*pad([prepared[index] for index in indices], pad_id, runtime.fixed_length))
+        logits = runtime(*pad([prepared[index].input_ids for index in indices], pad_id, runtime.fixed_length))
         for row, index in enumerate(indices):
             length = len(prepared[index].input_ids)
             yield index, logits["start_logits"][row, :length], logits["end_logits"][row, :length]

@@ -16,20 +16,12 @@ from edge_distil.qa import QuestionAnswerer
 from edge_distil.report.tables import megabytes
 from edge_distil.runtimes import Runtime, open_runtime
 from edge_distil.tasks.evaluation import evaluate
+from edge_distil.tasks.finetuning import FineTuning
 from edge_distil.unfinished import UnfinishedRun
 
 DISTILLATION = CorpusTraining(max_steps=120, batch_size=16, learning_rate=5e-4, warmup=0.05, dropout=0.0)
 # Two passes of the second distillation: F1 94.7 on the dev split, where the teacher has 98.1.
-FINE_TUNING = {
-    "max_length": 384,
-    "doc_stride": 128,
-    "epochs": 2.0,
-    "max_steps": 0,
-    "batch_size": 32,
-    "learning_rate": 1e-3,
-    "warmup": 0.05,
-    "dropout": 0.0,
-}
+FINE_TUNING = FineTuning(epochs=2.0, batch_size=32, learning_rate=1e-3, warmup=0.05, dropout=0.0)
 _LATENCY_QUESTIONS, _LATENCY_REPEATS, _LATENCY_WARMUP = 8, 5, 3
 HEADERS = ("", "runtime", "precision", "parameters", "on disk", "F1", "EM", "ms", "ms with text")
 
@@ -75,11 +67,8 @@ def run(
         folders["student-qa"],
         model=str(folders["student"]),
         teacher=str(teacher_qa),
-        data=None,
-        version_2=False,
-        temperature=2.0,
-        training={**FINE_TUNING, "seed": seed},
-        config={"model": str(folders["student"]), "teacher": str(teacher_qa), **FINE_TUNING, "seed": seed},
+        options=replace(FINE_TUNING, seed=seed),
+        config={"model": str(folders["student"]), "teacher": str(teacher_qa), **asdict(FINE_TUNING), "seed": seed},
         overwrite=overwrite,
     )
     questions = stages.squad_questions(None, "test")

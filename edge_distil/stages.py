@@ -5,9 +5,11 @@ The command line is a thin caller of these; so can a script be. Every function r
 """
 
 import json
+import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ from edge_distil.checkpoints import (
     check_output,
     describe_input,
     new_folder,
+    read_json,
     read_manifest,
     usable_positions,
     write_manifest,
@@ -38,12 +41,29 @@ from edge_distil.distillation.trainer import LossWeights, distil
 from edge_distil.errors import UserError
 from edge_distil.machine import describe_machine
 from edge_distil.models import load_model, resolve
+from edge_distil.qa import QuestionAnswerer
 from edge_distil.report.cards import checkpoint_card
 from edge_distil.report.curves import plot
 from edge_distil.runtimes.torch import TorchRuntime
 from edge_distil.tasks import Task
-from edge_distil.tasks.finetuning import SecondDistillation, finetune_squad
-from edge_distil.tasks.squad import Question, parse_squad, read_squad
+from edge_distil.tasks.classification import TextFeatures, decide, encode, predict_texts
+from edge_distil.tasks.decoding import Decoding, tune
+from edge_distil.tasks.evaluation import labels_for, score_sets
+from edge_distil.tasks.finetuning import Features, FineTuning, Judge, SecondDistillation, fine_tune
+from edge_distil.tasks.metrics import score_squad
+from edge_distil.tasks.spans import SpanFeatures
+from edge_distil.tasks.squad import DOC_STRIDE, MAX_LENGTH, Question, parse_squad, read_squad
+from edge_distil.tasks.text_metrics import macro_score
+from edge_distil.tasks.texts import (
+    GLUE,
+    TEXT_TASKS,
+    Example,
+    TextTask,
+    labels_of,
+    read_examples,
+    set_name,
+    task_files,
+)
 from edge_distil.tokenization import check_same, load_tokenizer, save_tokenizer, write_tokenizer_config
 from edge_distil.training import Processes, TrainedModel
 from edge_distil.unfinished import UnfinishedRun, lasting
@@ -148,41 +168,238 @@ def train(
         return _write_once(output, result, "masked-lm", "edge-distil train", folder, config, inputs, begun, overwrite)
 
 
+@dataclass(frozen=True, slots=True)
+class _Lesson:
+    """What a model is to learn: features to train on, a judge where there is dev data, and the head that is wanted.
+
+    `text_task` and `labels` are those of a text classifier, None for any other head. `finish` gets the model and the
+    folder that it is written to, and adds what belongs there.
+    """
+
+    task: Task
+    features: Features
+    judge: Judge | None
+    inputs: Mapping[str, Any]
+    text_task: TextTask | None = None
+    labels: list[str] | None = None
+    finish: Callable[[PreTrainedModel, Path], None] = lambda model, folder: None
+
+
 def finetune(
     output: Path,
     *,
+    task: str = "squad",
     model: str | None,
     teacher: str | None,
-    data: Path | None,
-    version_2: bool,
-    temperature: float,
-    training: Mapping[str, Any],
+    data: Path | None = None,
+    dev: Path | None = None,
+    version_2: bool = False,
+    temperature: float = 2.0,
+    max_length: int | None = None,
+    doc_stride: int = DOC_STRIDE,
+    options: FineTuning,
+    seeds: int = 1,
     config: Mapping[str, Any],
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Fine-tune on SQuAD questions; with a question-answering teacher, the second distillation.
+    """Fine-tune for SQuAD ("squad"), a task of GLUE, or texts with labels ("text"); with a teacher, distil once more.
 
-    `training` holds the keyword arguments of `tasks.finetuning.finetune_squad`; `config` is written beside the model.
+    `dev` is scored after every epoch, and the best epoch's weights are kept; a folder of GLUE's brings its own. With
+    several `seeds`, counted up from that of `options`, the model with the median score is written, and `metrics` has
+    all scores. `max_length` None means 384 tokens for SQuAD, 128 for GLUE, 512 for texts, or as many as the model has
+    positions for. `config` is written beside the model.
     """
     check_output(output, overwrite)
     begun = time.monotonic()
-    questions = squad_questions(data, "train", version_2=version_2)
     folder = resolve(model) if model else starter.teacher_folder("masked-lm")
-    check_length(folder, training["max_length"], "--max-length")
+    longest = length_for(task, folder, max_length)
     used = load_tokenizer(folder)
-    distillation = None
-    inputs = _inputs([data] if data else [], "data") | {"model": describe_input(folder)}
+    if task == "squad":
+        lesson = _squad_lesson(folder, used, data, dev, longest, doc_stride, version_2=version_2)
+    else:
+        lesson = _text_lesson(TEXT_TASKS[task], folder, used, data, dev, longest)
+    if seeds > 1 and lesson.judge is None:
+        raise UserError(f"--seeds {seeds} needs dev data to tell the runs apart", "give a file with --eval")
+    inputs = {**lesson.inputs, "model": describe_input(folder)}
     if teacher:
-        teacher_folder = resolve(teacher)
-        check_same(load_tokenizer(teacher_folder), teacher_folder, used, folder)
-        runtime = TorchRuntime.load(teacher_folder, task="question-answering", bf16=True)
-        distillation = SecondDistillation(runtime, temperature=temperature)
-        inputs["teacher"] = describe_input(teacher_folder)
-    loaded = load_model(folder, "question-answering", new_head=True)
-    result = finetune_squad(loaded, used, questions, distillation=distillation, **training)
+        lesson.features.learn_from(SecondDistillation(_teacher(teacher, lesson, used, folder), temperature=temperature))
+        inputs |= {"teacher": describe_input(resolve(teacher))}
+    runs = []
+    for seed in range(options.seed, options.seed + seeds):
+        set_seed(seed)  # the new head's weights too
+        loaded = load_model(folder, lesson.task, new_head=True, labels=lesson.labels)
+        runs.append(fine_tune(loaded, lesson.features, replace(options, seed=seed), lesson.judge))
+    result = runs[0]
+    if lesson.judge and seeds > 1:
+        result = _median_of(runs, options.seed, f"dev_{lesson.judge.name}")
+
+    def finish(written: Path) -> None:
+        lesson.finish(result.model, written)
+
     return write_checkpoint(
-        output, result, "question-answering", "edge-distil finetune", folder, config, inputs, begun, overwrite
+        output, result, lesson.task, "edge-distil finetune", folder, config, inputs, begun, overwrite, finish
     )
+
+
+def finetune_glue(
+    output: Path, *, data: Path, teacher: str | None, overwrite: bool = False, **options: Any
+) -> dict[str, Any]:
+    """`finetune` for every task of GLUE that `data` has a folder of, into a folder each below `output`.
+
+    `teacher` is a folder with a teacher in a folder for each task, as this writes it. A task whose folder stands
+    already, made with the same options, is not learnt again, so that a suite that was cut off can go on. `metrics`
+    holds each task's score, the number of `tasks` and the `macro_score` over them (`text_metrics.macro_score`). Raises
+    `UserError` when there is no task.
+    """
+    begun = time.monotonic()
+    tasks = [task for task in GLUE.values() if task.folder and (data / task.folder).is_dir()]
+    if not tasks:
+        names = ", ".join(str(task.folder) for task in GLUE.values())
+        raise UserError(f"{data}: holds no task of GLUE", f"give the folder with GLUE's folders: {names}")
+    config = options.pop("config")
+    scores: dict[str, float] = {}
+    for task in tasks:
+        note(f"{task.name}")
+        target = output / task.name
+        own = {**config, "task": task.name, "data": str(data), "output": str(target)}
+        of_task = str(Path(teacher) / task.name) if teacher else None
+        result = None if overwrite else _finished(target, own)
+        if result is None:
+            result = finetune(
+                target, task=task.name, data=data, teacher=of_task, config=own, overwrite=overwrite, **options
+            )
+        metrics = result["metrics"]
+        scores[task.name] = metrics.get("dev_score_median", metrics["dev_score"])
+    measured = {**scores, "tasks": len(scores), "macro_score": macro_score(scores)}
+    return {"output": str(output), "metrics": measured, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def length_for(task: str, folder: Path, max_length: int | None) -> int:
+    """The tokens of an input for a task: what was asked for, else the task's usual, at most what the model has."""
+    if max_length is not None:
+        check_length(folder, max_length, "--max-length")
+        return max_length
+    usual = {"squad": MAX_LENGTH, "text": 512}.get(task, 128)
+    return min(usual, usable_positions(read_json(folder / "config.json")))
+
+
+def _teacher(name: str, lesson: _Lesson, tokenizer: Tokenizer, student: Path) -> TorchRuntime:
+    """A teacher that was fine-tuned for the same: the same tokens, the same head, the same labels."""
+    folder = resolve(name)
+    check_same(load_tokenizer(folder), folder, tokenizer, student)
+    runtime = TorchRuntime.load(folder, task=lesson.task, bf16=True)
+    if lesson.text_task:
+        labels = labels_for(lesson.text_task, read_json(folder / "config.json"), folder)
+        if labels != lesson.labels:
+            raise UserError(
+                f"{folder}: has the labels {', '.join(labels or ())}, the data {', '.join(lesson.labels or ())}",
+                "give a teacher that was fine-tuned on the same labels, in the same order",
+            )
+    return runtime
+
+
+def _median_of(runs: Sequence[TrainedModel], first_seed: int, name: str) -> TrainedModel:
+    """The run with the median score, the lower of two in the middle; its metrics with the scores of all."""
+    scores = [run.metrics[name] for run in runs]
+    ranked = sorted(range(len(runs)), key=lambda index: scores[index])
+    middle = ranked[(len(runs) - 1) // 2]
+    spread: dict[str, Any] = {
+        "seed": first_seed + middle,
+        f"{name}_median": statistics.median(scores),
+        f"{name}_lowest": min(scores),
+        f"{name}_highest": max(scores),
+        f"{name}_of_seeds": scores,
+    }
+    return replace(runs[middle], metrics={**runs[middle].metrics, **spread})
+
+
+def _squad_lesson(
+    folder: Path,
+    tokenizer: Tokenizer,
+    data: Path | None,
+    dev: Path | None,
+    max_length: int,
+    doc_stride: int,
+    *,
+    version_2: bool,
+) -> _Lesson:
+    lengths: Any = {"max_length": max_length, "doc_stride": doc_stride}
+    questions = squad_questions(data, "train", version_2=version_2)
+    features = SpanFeatures(questions, tokenizer, **lengths)
+    inputs = _inputs([data] if data else [], "data")
+    if dev is None:
+        return _Lesson("question-answering", features, None, inputs)
+    asked = read_squad(dev, version_2=version_2)
+
+    def answerer(model: PreTrainedModel) -> QuestionAnswerer:
+        runtime = TorchRuntime(model, folder, bf16=True)
+        return QuestionAnswerer(runtime, tokenizer=tokenizer, decoding=Decoding(), unanswerable=version_2, **lengths)
+
+    def metrics(model: PreTrainedModel) -> dict[str, float]:
+        best = {identifier: ranked[0].text for identifier, ranked in answerer(model).ask_all(asked).items()}
+        found = score_squad(asked, best, version_2=version_2)
+        return {"exact_match": found["exact_match"], "f1": found["f1"]}
+
+    def finish(model: PreTrainedModel, written: Path) -> None:
+        tune(answerer(model), asked, version_2=version_2).save(written)
+
+    return _Lesson("question-answering", features, Judge(metrics, "f1"), inputs | _inputs([dev], "dev"), finish=finish)
+
+
+def _text_lesson(
+    task: TextTask, folder: Path, tokenizer: Tokenizer, data: Path | None, dev: Path | None, max_length: int
+) -> _Lesson:
+    if data is None:
+        _needs_data(task)
+    train_files, dev_files = [data] if data else [], [dev] if dev else []
+    if data and data.is_dir():
+        train_file, of_folder = task_files(task, data)
+        train_files, dev_files = [train_file], dev_files or of_folder
+    train = read_examples(train_files[0], task) if train_files else starter_texts("train")
+    labels = None if task.regression else list(task.labels or labels_of(train, str(data or "starter set")))
+    gold = {set_name(path): read_examples(path, task, labels=labels) for path in dev_files}
+    if not data and not dev:
+        gold = {"": starter_texts("dev")}
+    features = TextFeatures(train, tokenizer, labels, max_length)
+    inputs = _inputs(train_files, "data") | (_inputs(dev_files, "dev") if gold else {})
+    judge = None
+    if gold:
+        ids = encode([example for each in gold.values() for example in each], tokenizer, max_length)
+
+        def metrics(model: PreTrainedModel) -> dict[str, float]:
+            predicted = decide(predict_texts(TorchRuntime(model, folder, bf16=True), ids), labels)
+            found = score_sets(task, gold, predicted)
+            return {name: value for name, value in found.items() if name != "examples"}
+
+        judge = Judge(metrics, "score")
+    return _Lesson("text-classification", features, judge, inputs, task, labels)
+
+
+def dev_sets(task: TextTask, data: Path | None, labels: Sequence[str] | None) -> dict[str, list[Example]]:
+    """What to score a text model on, by the name of the set: dev files, one file, or the starter set's test texts.
+
+    Raises `UserError` as `texts.read_examples` does, and for a task of GLUE without data.
+    """
+    if data is None:
+        _needs_data(task)
+        return {"": starter_texts("test")}
+    files = task_files(task, data)[1] if data.is_dir() else [data]
+    return {set_name(path): read_examples(path, task, labels=labels) for path in files}
+
+
+def _needs_data(task: TextTask) -> None:
+    if task.folder:
+        raise UserError(
+            f"--task {task.name} needs data",
+            f"give GLUE's folder {task.folder}, with {', '.join((task.train, *task.dev))}, as --data",
+        )
+
+
+def starter_texts(split: str) -> list[Example]:
+    """The starter set's texts with their labels, as examples of `texts.TEXT`."""
+    return [
+        Example(str(number), text, None, label) for number, (text, label) in enumerate(starter.texts(split), start=1)
+    ]
 
 
 def _finished(output: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -247,8 +464,9 @@ def write_checkpoint(
     inputs: Mapping[str, Any],
     begun: float,
     overwrite: bool,
+    finish: Callable[[Path], None] = lambda folder: None,
 ) -> dict[str, Any]:
-    """Write a checkpoint folder: model, tokeniser, card, configuration, loss curve, manifest."""
+    """Write a checkpoint folder: model, tokeniser, card, configuration, loss curve, manifest; `finish` adds to it."""
     parameters = sum(weight.numel() for weight in result.model.parameters())
     seconds = time.monotonic() - begun
     measured = {**result.metrics, "parameters": parameters, "seconds": seconds}
@@ -274,6 +492,7 @@ def write_checkpoint(
             plotted=bool(result.curve),
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
+        finish(folder)
         write_manifest(
             folder, kind="checkpoint", task=task, command=command, config=config, inputs=inputs, measured=measured
         )

@@ -5,6 +5,7 @@ Everything that turns text into token ids goes through here, so that training, a
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,17 @@ def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
             "use a BERT, DistilBERT or RoBERTa folder",
         )
     return SpecialTokens(*ids.values())
+
+
+def pad(ids: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """`input_ids` and `attention_mask`, int64 [B, L], padded to the longest of B inputs or to `length`."""
+    width = length or max(len(ids_L) for ids_L in ids)
+    ids_BL = np.full((len(ids), width), pad_id, dtype=np.int64)
+    mask_BL = np.zeros((len(ids), width), dtype=np.int64)
+    for row, ids_L in enumerate(ids):
+        ids_BL[row, : len(ids_L)] = ids_L
+        mask_BL[row, : len(ids_L)] = 1
+    return ids_BL, mask_BL
 
 
 def starts_word(tokenizer: Tokenizer) -> np.ndarray:

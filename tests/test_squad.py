@@ -16,12 +16,11 @@ from edge_distil.tasks.squad import (
     Question,
     Window,
     gold_span,
-    pad,
     parse_squad,
     read_squad,
     windows,
 )
-from edge_distil.tokenization import special_tokens
+from edge_distil.tokenization import pad, special_tokens
 
 CONTEXT = "The bridge was built in 1912 by Ada Lor."
 DOCUMENT = {
@@ -281,9 +280,9 @@ def test_an_answer_at_a_windows_edge_counts_only_where_it_is_whole() -> None:
 
 def test_padding_goes_to_the_longest_window_or_to_the_length_asked_for() -> None:
     batch = [Window(0, ids, 1, np.zeros((0, 2), dtype=np.int64)) for ids in ([2, 7, 3], [2, 3])]
-    ids, mask = pad(batch, 9)
+    ids, mask = pad([window.input_ids for window in batch], 9)
     assert ids.tolist() == [[2, 7, 3], [2, 3, 9]]
     assert mask.tolist() == [[1, 1, 1], [1, 1, 0]]
-    ids, mask = pad(batch, 9, 5)
+    ids, mask = pad([window.input_ids for window in batch], 9, 5)
     assert ids.tolist() == [[2, 7, 3, 9, 9], [2, 3, 9, 9, 9]]
     assert mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]]

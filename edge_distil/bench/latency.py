@@ -13,8 +13,8 @@ from edge_distil.checkpoints import versions
 from edge_distil.errors import UserError
 from edge_distil.machine import describe_machine
 from edge_distil.runtimes import Runtime
-from edge_distil.tasks.squad import MAX_LENGTH, Question, pad, windows
-from edge_distil.tokenization import load_tokenizer, special_tokens
+from edge_distil.tasks.squad import MAX_LENGTH, Question, windows
+from edge_distil.tokenization import load_tokenizer, pad, special_tokens
 
 # [CLS], a question of half the input and two [SEP] leave room for one token of context, and for none below this.
 _MIN_TOKENS = 7
@@ -121,7 +121,7 @@ def _timer(
     def time_call(question: Question) -> _Call:
         began = clock()
         first_window = windows([question], tokenizer, max_length=longest)[0]
-        ids_BL, mask_BL = pad([first_window], pad_id, length)
+        ids_BL, mask_BL = pad([first_window.input_ids], pad_id, length)
         prepared = clock()
         runtime(ids_BL, mask_BL)
         ended = clock()

@@ -6,6 +6,7 @@ from typing import Any
 
 _USE = {
     "masked-lm": "edge-distil finetune --task squad --model FOLDER",
+    "text-classification": "edge-distil evaluate FOLDER --task text --data texts.jsonl",
     "question-answering": 'edge-distil ask FOLDER "your question" --context passage.txt',
 }
 
@@ -29,7 +30,7 @@ def checkpoint_card(
         for name, value in measured.items()
     )
     sources = "\n".join(f"* {name}: `{json.dumps(value, ensure_ascii=False)}`" for name, value in inputs.items())
-    pipeline = {"masked-lm": "fill-mask", "question-answering": "question-answering"}[task]
+    pipeline = {"masked-lm": "fill-mask"}.get(task, task)
     curve = "\n![The losses against the steps](loss.png)\n" if plotted else ""
     return f"""---
 library_name: transformers

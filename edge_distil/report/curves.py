@@ -10,6 +10,7 @@ def plot(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draw every loss of a run against its steps, one panel each, as a PNG. `rows` hold `step` and the losses."""
     from matplotlib.figure import Figure
 
+    rows = [row for row in rows if "loss" in row]  # others are scores on dev data
     present = [name for name in LOSSES if name in rows[0]]
     figure = Figure(figsize=(3.2 * len(present), 2.6), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(present), squeeze=False)[0], present, strict=True):

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from edge_distil.starter.splits import corpus, example, excerpts, questions
+from edge_distil.starter.splits import corpus, example, excerpts, questions, texts
 from edge_distil.starter.tokenizer import build_tokenizer
 
-__all__ = ["build_tokenizer", "corpus", "example", "excerpts", "questions", "teacher_folder"]
+__all__ = ["build_tokenizer", "corpus", "example", "excerpts", "questions", "teacher_folder", "texts"]
 
 TEACHERS = ("masked-lm", "question-answering")
 

@@ -6,7 +6,7 @@ split is asked once, at the end. docs/starter-set.md tells what else was tried.
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,32 +24,26 @@ from edge_distil.runtimes.torch import TorchRuntime
 from edge_distil.stages import STARTER, squad_questions, write_checkpoint
 from edge_distil.tasks import Task
 from edge_distil.tasks.evaluation import evaluate
-from edge_distil.tasks.finetuning import finetune_squad
+from edge_distil.tasks.finetuning import FineTuning, fine_tune
+from edge_distil.tasks.spans import SpanFeatures
 from edge_distil.tasks.squad import parse_squad
 from edge_distil.training import TrainedModel
 from edge_distil.unfinished import UnfinishedRun
 
 SEED = 0
 SHAPE = {"layers": 6, "hidden_size": 128, "heads": 4, "positions": 512}
-EXCERPTS: dict[str, Any] = {
-    "epochs": 1.0,
-    "max_steps": 1700,
-    "batch_size": 32,
-    "learning_rate": 1e-3,
-    "warmup": 0.03,
-    "dropout": 0.0,
+EXCERPTS = FineTuning(
+    max_steps=1700,
+    batch_size=32,
+    learning_rate=1e-3,
+    warmup=0.03,
+    dropout=0.0,
     # Two runs with a falling rate and grouped batches were stopped at a loss of 0.73; both were changed at once.
-    "schedule": "constant_with_warmup",
-    "group_by_length": False,
-}
-PASSAGES: dict[str, Any] = {
-    "epochs": 1.0,
-    "max_steps": 1400,
-    "batch_size": 16,
-    "learning_rate": 7e-4,
-    "warmup": 0.05,
-    "dropout": 0.0,
-}
+    schedule="constant_with_warmup",
+    group_by_length=False,
+    seed=SEED,
+)
+PASSAGES = FineTuning(max_steps=1400, batch_size=16, learning_rate=7e-4, warmup=0.05, dropout=0.0)
 # Rounds of PASSAGES, each with its rate begun anew, end when F1 on the dev split is this high or at the last round.
 ENOUGH_F1 = 97.0
 ROUNDS = 6
@@ -68,13 +62,14 @@ def main() -> None:
     begun = time.monotonic()
     note("learning to answer from excerpts")
     excerpts = parse_squad(starter.excerpts("train", 6000), "starter excerpts")
-    finetune_squad(answering, tokenizer, excerpts, seed=SEED, **EXCERPTS)
-    passages = parse_squad(starter.questions("train", 6000), "starter set, train")
+    fine_tune(answering, SpanFeatures(excerpts, tokenizer), EXCERPTS)
+    passages = SpanFeatures(parse_squad(starter.questions("train", 6000), "starter set, train"), tokenizer)
     dev_f1: list[float] = []
     for number in range(1, ROUNDS + 1):
         note(f"learning to answer from passages, round {number}")
-        result = finetune_squad(answering, tokenizer, passages, seed=SEED + number, **PASSAGES)
-        _save(result, "question-answering", {"excerpts": EXCERPTS, "passages": PASSAGES, "round": number}, begun)
+        result = fine_tune(answering, passages, replace(PASSAGES, seed=SEED + number))
+        lessons = {"excerpts": asdict(EXCERPTS), "passages": asdict(PASSAGES), "round": number}
+        _save(result, "question-answering", lessons, begun)
         dev_f1.append(_score("dev")["f1"])
         note(f"F1 on the dev split: {dev_f1[-1]:.1f}")
         if dev_f1[-1] >= ENOUGH_F1:

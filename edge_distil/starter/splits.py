@@ -49,6 +49,14 @@ def corpus(split: str, documents: int | None = None, seed: int = generator.SEED)
     ]
 
 
+def texts(split: str, passages: int | None = None, seed: int = generator.SEED) -> list[tuple[str, str]]:
+    """Texts with a label: each passage of `questions` and what it is about, its domain.
+
+    `split` and `passages` are as in `questions`.
+    """
+    return [(passage.text, passage.domain) for passage in _passages(split, passages, PASSAGES, seed)]
+
+
 def example() -> tuple[str, str, str]:
     """A question, a passage of the test split that answers it, and the answer."""
     *_, passage = generator.passages("test", EXAMPLE_PASSAGE + 1)

@@ -3,4 +3,4 @@
 from typing import Literal
 
 # What a checkpoint or an artifact is for; also the names of its heads.
-Task = Literal["masked-lm", "question-answering"]
+Task = Literal["masked-lm", "question-answering", "text-classification"]

@@ -151,14 +151,3 @@ def gold_span(window: Window, answer: tuple[str, int]) -> tuple[int, int]:
     if len(touching) == 0 or starts_C[0] > start or ends_C[-1] < end:
         return 0, 0
     return window.context_start + int(touching[0]), window.context_start + int(touching[-1])
-
-
-def pad(batch: Sequence[Window], pad_id: int, length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """`input_ids` and `attention_mask`, int64 [B, L], padded to the longest window or to `length`."""
-    width = length or max(len(window.input_ids) for window in batch)
-    ids_BL = np.full((len(batch), width), pad_id, dtype=np.int64)
-    mask_BL = np.zeros((len(batch), width), dtype=np.int64)
-    for row, window in enumerate(batch):
-        ids_BL[row, : len(window.input_ids)] = window.input_ids
-        mask_BL[row, : len(window.input_ids)] = 1
-    return ids_BL, mask_BL

@@ -96,6 +96,14 @@ GLUE: dict[str, TextTask] = {
 TEXT = TextTask("text", "text", "text_pair", "label", None, ("accuracy",))
 
 
+TEXT_TASKS = {**GLUE, TEXT.name: TEXT}
+
+
+def set_name(path: Path) -> str:
+    """What GLUE calls the examples of a dev file: "matched" for `dev_matched.tsv`, nothing for `dev.tsv`."""
+    return path.name.split(".")[0].removeprefix("dev").removeprefix("_")
+
+
 def task_files(task: TextTask, data: Path) -> tuple[Path, list[Path]]:
     """The training file and the dev files (two for MNLI) of a GLUE task, in its folder or in the folder of them all.
 
