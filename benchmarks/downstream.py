@@ -1,0 +1,135 @@
+"""Collects what `downstream.sh` measured into one result file, and writes the tables of docs/downstream.md.
+
+    python benchmarks/downstream.py runs/downstream
+
+Parts that were not run are left out, and the document says so.
+"""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from edge_distil.checkpoints import MANIFEST, versions
+from edge_distil.machine import describe_machine
+from edge_distil.report.tables import between_marks, markdown
+from edge_distil.tasks.text_metrics import macro_score
+from edge_distil.tasks.texts import GLUE
+
+ROOT = Path(__file__).parent.parent
+RESULT = ROOT / "benchmarks/results/downstream.json"
+DOCUMENT = ROOT / "docs/downstream.md"
+# Sanh et al., 2019, tables 1 and 2: BERT-base and DistilBERT.
+PAPER_GLUE = {
+    "cola": (56.3, 51.3), "mnli": (86.7, 82.2), "mrpc": (88.6, 87.5), "qnli": (91.8, 89.2), "qqp": (89.6, 88.5),
+    "rte": (69.3, 59.9), "sst-2": (92.7, 91.3), "sts-b": (89.0, 86.9), "wnli": (53.5, 56.3),
+}  # fmt: skip
+PAPER_IMDB = (93.46, 92.82)
+PAPER_SQUAD = {"squad-teacher": (81.2, 88.5), "squad-student": (77.7, 85.8), "squad-distilled": (79.1, 86.9)}
+MODELS = {
+    "squad-teacher": "teacher",
+    "squad-student": "student, gold answers alone",
+    "squad-distilled": "student, second distillation",
+}
+
+
+def scores_of(folder: Path, name: str) -> dict[str, Any]:
+    """Of a fine-tuned folder, the scores of its seeds under a dev metric, its parameters, steps and seconds."""
+    measured = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["measured"]
+    of_seeds = measured.get(f"dev_{name}_of_seeds", [measured[f"dev_{name}"]])
+    kept = {key: measured[key] for key in ("examples", "steps", "parameters", "seconds")}
+    return {"metric": name, "of_seeds": of_seeds, "median": statistics.median(of_seeds), **kept} | {
+        key: value for key, value in measured.items() if key.startswith("dev_") and isinstance(value, (int, float))
+    }
+
+
+def collect(runs: Path) -> dict[str, Any]:
+    """The scores of every folder that is there."""
+    found: dict[str, Any] = {}
+    for model in ("teacher", "student"):
+        for task in GLUE:
+            if (folder := runs / f"glue-{model}" / task / MANIFEST).is_file():
+                found.setdefault(f"glue-{model}", {})[task] = scores_of(folder.parent, "score")
+        if (runs / f"reviews-{model}" / MANIFEST).is_file():
+            found[f"reviews-{model}"] = scores_of(runs / f"reviews-{model}", "score")
+    for name in MODELS:
+        if (runs / name / MANIFEST).is_file():
+            found[name] = scores_of(runs / name, "f1")
+    return {
+        "study": "downstream",
+        "command": "benchmarks/downstream.sh",
+        "machine": describe_machine(),
+        "versions": versions(),
+        "results": found,
+    }
+
+
+def spread(entry: dict[str, Any] | None) -> str:
+    """A median with the lowest and the highest of its seeds."""
+    if entry is None:
+        return "–"
+    seeds = entry["of_seeds"]
+    return f"{entry['median']:.1f}" + (f" ({min(seeds):.1f} to {max(seeds):.1f})" if len(seeds) > 1 else "")
+
+
+def tables(result: dict[str, Any]) -> str:
+    """The document's tables, in Markdown."""
+    found = result["results"]
+    teacher, student = found.get("glue-teacher", {}), found.get("glue-student", {})
+    both = [task for task in GLUE if task in teacher and task in student]
+    rows = [
+        [
+            task,
+            f"{PAPER_GLUE[task][0]:.1f}",
+            f"{PAPER_GLUE[task][1]:.1f}",
+            spread(teacher.get(task)),
+            spread(student.get(task)),
+        ]
+        for task in GLUE
+        if task in teacher or task in student
+    ]
+    if both:
+        paper = [macro_score({task: PAPER_GLUE[task][column] for task in both}) for column in (0, 1)]
+        ours = [macro_score({task: model[task]["median"] for task in both}) for model in (teacher, student)]
+        rows.append(
+            [
+                f"macro-score of {len(both)} tasks",
+                *(f"{value:.1f}" for value in (*paper, *ours)),
+            ]
+        )
+    headers = ("task", "paper: BERT-base", "paper: DistilBERT", "our teacher", "our student")
+    parts = [("GLUE, dev sets", headers, rows)]
+    if "reviews-teacher" in found or "reviews-student" in found:
+        cells = [spread(found.get(f"reviews-{model}")) for model in ("teacher", "student")]
+        parts.append(
+            (
+                "Film reviews (the paper: IMDb), accuracy",
+                headers,
+                [["reviews", *(f"{value:.2f}" for value in PAPER_IMDB), *cells]],
+            )
+        )
+    squad = [
+        [
+            label,
+            " / ".join(f"{value:.1f}" for value in PAPER_SQUAD[name]),
+            f"{found[name]['dev_exact_match']:.1f} / {found[name]['dev_f1']:.1f}",
+            spread(found[name]),
+        ]
+        for name, label in MODELS.items()
+        if name in found
+    ]
+    if squad:
+        parts.append(("SQuAD", ("model", "paper: EM / F1", "ours: EM / F1", "F1 over seeds"), squad))
+    return "\n".join(f"### {title}\n\n{markdown(names, cells)}" for title, names, cells in parts)
+
+
+def main() -> None:
+    """Write the result file and the document's tables."""
+    result = collect(Path(sys.argv[1]))
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    between_marks(DOCUMENT, "tables", tables(result))
+
+
+if __name__ == "__main__":
+    main()
