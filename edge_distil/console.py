@@ -31,7 +31,7 @@ def progress(description: str, total: int) -> Iterator[Callable[..., None]]:
     with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as bar:
         task = bar.add_task(description, total=total, status="")
 
-        def advance(steps: int = 1, status: str = "") -> None:
+        def advance(steps: float = 1, status: str = "") -> None:
             bar.update(task, advance=steps)
             if status:
                 bar.update(task, status=status)

@@ -1,5 +1,6 @@
 """Text in, answers out, over any runtime."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from edge_distil.runtimes import Runtime, open_runtime
 from edge_distil.tasks.decoding import Answer, Decoding, Spans, best_spans
 from edge_distil.tasks.squad import DOC_STRIDE, MAX_LENGTH, Question, Window, windows
 from edge_distil.tokenization import load_tokenizer, pad, special_tokens
+
+# Enough to put windows of like length into one batch.
+_AT_ONCE = 512
 
 
 def predict_windows(
@@ -77,9 +81,9 @@ class QuestionAnswerer:
         questions: Sequence[Question],
         *,
         batch_size: int = 16,
-        progress: Callable[[int], None] = lambda windows_done: None,
+        progress: Callable[[float], None] = lambda questions_done: None,
     ) -> dict[str, list[Answer]]:
-        """Ranked answers by question id. `progress` is told how many more windows were run."""
+        """Ranked answers by question id. `progress` is told how much more was run: each question counts 1 in all."""
         found = self.spans(questions, batch_size=batch_size, progress=progress)
         return {
             identifier: self.decoding.answers(spans, unanswerable=self.unanswerable)
@@ -91,18 +95,23 @@ class QuestionAnswerer:
         questions: Sequence[Question],
         *,
         batch_size: int = 16,
-        progress: Callable[[int], None] = lambda windows_done: None,
+        progress: Callable[[float], None] = lambda questions_done: None,
     ) -> dict[str, Spans]:
-        """The best spans by question id, before `decoding` makes answers of them. `progress` is as in `ask_all`."""
-        prepared = windows(questions, self.tokenizer, max_length=self.max_length, doc_stride=self.doc_stride)
-        logits: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        for index, start_L, end_L in predict_windows(self.runtime, prepared, self._pad_id, batch_size=batch_size):
-            logits[index] = (start_L, end_L)
-            progress(1)
-        of_question: list[list[tuple[Window, np.ndarray, np.ndarray]]] = [[] for _ in questions]
-        for index, window in enumerate(prepared):
-            of_question[window.question].append((window, *logits[index]))
-        return {
-            question.id: best_spans(found, question.context)
-            for question, found in zip(questions, of_question, strict=True)
-        }
+        """The best spans by question id, before `decoding` makes answers of them. `progress` is as in `ask_all`.
+
+        Questions are taken some hundred at a time, so that memory does not grow with their number.
+        """
+        found: dict[str, Spans] = {}
+        for first in range(0, len(questions), _AT_ONCE):
+            asked = questions[first : first + _AT_ONCE]
+            prepared = windows(asked, self.tokenizer, max_length=self.max_length, doc_stride=self.doc_stride)
+            counts = Counter(window.question for window in prepared)
+            of_question: list[dict[int, tuple[Window, np.ndarray, np.ndarray]]] = [{} for _ in asked]
+            for index, start_L, end_L in predict_windows(self.runtime, prepared, self._pad_id, batch_size=batch_size):
+                window = prepared[index]
+                of_question[window.question][index] = (window, start_L, end_L)
+                progress(1 / counts[window.question])
+            for question, of_windows in zip(asked, of_question, strict=True):
+                in_order = [of_windows[index] for index in sorted(of_windows)]
+                found[question.id] = best_spans(in_order, question.context)
+        return found

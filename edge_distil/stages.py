@@ -261,8 +261,8 @@ def finetune_glue(
     for task in tasks:
         note(f"{task.name}")
         target = output / task.name
-        own = {**config, "task": task.name, "data": str(data), "output": str(target)}
         of_task = str(Path(teacher) / task.name) if teacher else None
+        own = {**config, "task": task.name, "data": str(data), "teacher": of_task, "output": str(target)}
         result = None if overwrite else _finished(target, own)
         if result is None:
             result = finetune(
@@ -480,7 +480,8 @@ def write_checkpoint(
             write_tokenizer_config(folder, max_length=max_length)
         (folder / "command.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in result.curve), encoding="utf-8")
-        if result.curve:
+        plotted = any("loss" in row for row in result.curve)  # a short run may have scores on dev data alone
+        if plotted:
             plot(result.curve, folder / "loss.png")
         card = checkpoint_card(
             title=output.absolute().name,
@@ -489,7 +490,7 @@ def write_checkpoint(
             inputs=inputs,
             measured=measured,
             machine=describe_machine(),
-            plotted=bool(result.curve),
+            plotted=plotted,
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
         finish(folder)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoModelForQuestionAnswering
 
+from edge_distil import qa
 from edge_distil.checkpoints import MANIFEST, write_manifest
 from edge_distil.errors import UserError
 from edge_distil.qa import QuestionAnswerer, predict_windows
@@ -167,10 +168,22 @@ def test_an_empty_answer_is_among_the_ranked_where_questions_may_be_unanswerable
     assert sum(answer.score for answer in ranked) == pytest.approx(1)
 
 
-def test_progress_counts_every_window_once(short: QuestionAnswerer, questions: list[Question]) -> None:
-    steps: list[int] = []
+def test_progress_counts_every_question_once_in_all(short: QuestionAnswerer, questions: list[Question]) -> None:
+    steps: list[float] = []
     short.ask_all(questions[:3], progress=steps.append)
-    assert sum(steps) == len(windows(questions[:3], short.tokenizer, max_length=64, doc_stride=24)) > 6
+    assert len(steps) == len(windows(questions[:3], short.tokenizer, max_length=64, doc_stride=24)) > 6
+    assert sum(steps) == pytest.approx(3)
+
+
+def test_answers_do_not_depend_on_how_many_questions_are_taken_at_a_time(
+    short: QuestionAnswerer, questions: list[Question], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = short.ask_all(questions[:7])
+    monkeypatch.setattr(qa, "_AT_ONCE", 2)
+    apart = short.ask_all(questions[:7])
+    assert list(apart) == list(together) == [question.id for question in questions[:7]]
+    for identifier, answers in together.items():
+        assert [(a.text, a.start) for a in apart[identifier]] == [(a.text, a.start) for a in answers]
 
 
 class Oracle:

@@ -22,7 +22,8 @@ from edge_distil.tokenization import load_tokenizer, pad, special_tokens
 def encode(examples: Sequence[Example], tokenizer: Tokenizer, max_length: int) -> list[list[int]]:
     """`[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]` of every example, at most `max_length` tokens.
 
-    Of a pair that is too long the longer text is cut, token by token, as BERT's authors did.
+    Of a pair that is too long the longer text is cut, token by token, as the library's tokenisers do by
+    "longest_first"; so is the odd token given where both are cut.
     """
     special = special_tokens(tokenizer)
     texts = tokenizer.encode_batch([example.text for example in examples], add_special_tokens=False)
@@ -33,8 +34,10 @@ def encode(examples: Sequence[Example], tokenizer: Tokenizer, max_length: int) -
             result.append([special.cls, *text.ids[: max_length - 2], special.sep])
             continue
         room = max_length - 3
-        # What the shorter one leaves is the longer one's. Where neither is short both get half, the first the odd one.
-        first = min(len(text.ids), max(room - len(pair.ids), (room + 1) // 2))
+        # What the shorter one leaves is the longer one's. Where neither is short both get half, and the longer one the
+        # odd token, the second of two alike. (BERT's authors always gave it to the first.)
+        half = (room + (len(text.ids) > len(pair.ids))) // 2
+        first = min(len(text.ids), max(room - len(pair.ids), half))
         result.append([special.cls, *text.ids[:first], special.sep, *pair.ids[: room - first], special.sep])
     return result
 

@@ -178,7 +178,7 @@ def evaluate_texts(
     if labels is None:
         wrongness = [abs(value - float(example.label)) for value, example in zip(predicted, examples, strict=True)]
         scores, right = [], [False] * len(examples)
-        shown = {name: f"{value:.4f}" for name, value in zip(names, predicted, strict=True)}
+        shown = {name: str(value) for name, value in zip(names, predicted, strict=True)}
     else:
         weights_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
         scores = wrongness = (1 / weights_NC.sum(axis=1)).tolist()
