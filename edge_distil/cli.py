@@ -712,7 +712,8 @@ def export(
 ) -> None:
     """Export a checkpoint to ONNX or Core ML, checked against the checkpoint before it is written.
 
-    Takes question-answering and masked-LM models; `ask`, `evaluate` and `bench` run the former.
+    Takes question-answering models, text classifiers and masked-LM models; `evaluate` runs the first two, `ask` and
+    `bench` the first.
 
     Example: edge-distil export runs/qa --format coreml --output runs/qa-coreml
     """

@@ -30,7 +30,8 @@ def checkpoint_task(folder: Path) -> Task:
     if manifest is not None:
         return manifest["task"]
     architectures = read_json(folder / "config.json").get("architectures") or [""]
-    return "masked-lm" if architectures[0].endswith("ForMaskedLM") else "question-answering"
+    tasks: dict[str, Task] = {"ForMaskedLM": "masked-lm", "ForSequenceClassification": "text-classification"}
+    return next((task for end, task in tasks.items() if architectures[0].endswith(end)), "question-answering")
 
 
 def _check_length(max_length: int, model: PlainEncoder) -> None:

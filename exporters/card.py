@@ -30,7 +30,11 @@ int32 `[1, {max_length}]`, padded to that length with a mask of 0, and gives {ou
 positions are computed inside.
 """
 _HOW_TO = {"onnx": _ONNX, "coreml": _COREML}
-_TEXTS = {"question-answering": '"Who wrote it?", "Ada wrote it."', "masked-lm": '"The capital is [MASK]."'}
+_TEXTS = {
+    "question-answering": '"Who wrote it?", "Ada wrote it."',
+    "text-classification": '"What a film."',
+    "masked-lm": '"The capital is [MASK]."',
+}
 
 
 def _figure(value: Any) -> str:

@@ -4,7 +4,7 @@ The library's own modules build their masks with operations that converters do n
 inputs, an explicit additive mask that is finite in fp16, position and segment ids computed inside. It loads the weights
 of a library model, and a test holds it against that model at 60 dB.
 
-Shapes: B batch, L tokens, H hidden size, N attention heads, D = H / N, V vocabulary.
+Shapes: B batch, L tokens, H hidden size, N attention heads, D = H / N, V vocabulary, C classes.
 """
 
 import re
@@ -23,7 +23,10 @@ MASKED_SCORE = -1e4
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """The sizes of an encoder, under BERT's names. `type_vocab_size` is 0 for DistilBERT, which has no segments."""
+    """The sizes of an encoder, under BERT's names. `type_vocab_size` is 0 for DistilBERT, which has no segments.
+
+    `classes` counts for a text classifier alone.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -34,6 +37,7 @@ class EncoderConfig:
     type_vocab_size: int
     layer_norm_eps: float
     sep_id: int
+    classes: int
 
 
 class Embeddings(nn.Module):
@@ -124,16 +128,42 @@ class MaskedLMHead(nn.Module):
         return (self.decoder(self.norm(nn.functional.gelu(self.transform(hidden_BLH)))),)
 
 
+class TextClassificationHead(nn.Module):
+    """One logit for every class, from the hidden state of [CLS]; a regression has one class."""
+
+    output_names = ("logits",)
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        # BERT's pooler ends in a tanh, DistilBERT's in a ReLU.
+        self.activation = nn.Tanh() if config.type_vocab_size else nn.ReLU()
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
+        self.classifier = nn.Linear(config.hidden_size, config.classes)
+
+    def forward(self, hidden_BLH: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Hidden states [B, L, H] to logits [B, C]."""
+        return (self.classifier(self.activation(self.pooler(hidden_BLH[:, 0]))),)
+
+
+Head = QuestionAnsweringHead | MaskedLMHead | TextClassificationHead
+
+
 class PlainEncoder(nn.Module):
     """An encoder with the head of one task. `output_names` names what a call returns, in order."""
 
-    def __init__(self, config: EncoderConfig, head: type[QuestionAnsweringHead] | type[MaskedLMHead]) -> None:
+    def __init__(self, config: EncoderConfig, head: type[Head]) -> None:
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        self.head = head(config)
+        self.head: Head = head(config)
         self.output_names = head.output_names
+
+    def output_shape(self, batch: Any, length: Any) -> list[Any]:
+        """The shape of each output for inputs of `batch` × `length`, which may be numbers or names."""
+        if isinstance(self.head, TextClassificationHead):
+            return [batch, self.config.classes]
+        return [batch, length, *([self.config.vocab_size] if isinstance(self.head, MaskedLMHead) else [])]
 
     @classmethod
     def from_library(cls, model: PreTrainedModel, sep_id: int) -> "PlainEncoder":
@@ -146,7 +176,7 @@ class PlainEncoder(nn.Module):
         if kind not in _CONVERSIONS:
             raise UserError(
                 f"a {kind} cannot be exported, only {', '.join(_CONVERSIONS)}",
-                "give a BERT or DistilBERT checkpoint for question answering or masked language modelling",
+                "give a BERT or DistilBERT checkpoint for question answering, texts or masked language modelling",
             )
         read_config, head, names = _CONVERSIONS[kind]
         plain = cls(read_config(model.config, sep_id), head)
@@ -157,7 +187,10 @@ class PlainEncoder(nn.Module):
         return plain.eval()
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Logits, fp32, of a batch: start and end [B, L], or words [B, L, V]. Both inputs are integers [B, L]."""
+        """Logits, fp32, of a batch: start and end [B, L], words [B, L, V], or classes [B, C].
+
+        Both inputs are integers [B, L].
+        """
         hidden_BLH = self.embeddings(input_ids)
         mask_B11L = (1 - attention_mask[:, None, None, :].to(hidden_BLH.dtype)) * MASKED_SCORE
         for layer in self.layers:
@@ -185,6 +218,7 @@ def _bert_config(config: Any, sep_id: int) -> EncoderConfig:
         type_vocab_size=config.type_vocab_size,
         layer_norm_eps=config.layer_norm_eps,
         sep_id=sep_id,
+        classes=config.num_labels,
     )
 
 
@@ -200,6 +234,7 @@ def _distilbert_config(config: Any, sep_id: int) -> EncoderConfig:
         type_vocab_size=0,
         layer_norm_eps=1e-12,  # not in the configuration: the library's class fixes it
         sep_id=sep_id,
+        classes=config.num_labels,
     )
 
 
@@ -218,6 +253,8 @@ _BERT_NAMES = {
     "bert.encoder.layer.#.output.dense": "layers.#.output",
     "bert.encoder.layer.#.output.LayerNorm": "layers.#.output_norm",
     "qa_outputs": "head.qa_outputs",
+    "bert.pooler.dense": "head.pooler",
+    "classifier": "head.classifier",
     "cls.predictions.transform.dense": "head.transform",
     "cls.predictions.transform.LayerNorm": "head.norm",
     "cls.predictions.decoder": "head.decoder",
@@ -235,14 +272,18 @@ _DISTILBERT_NAMES = {
     "distilbert.transformer.layer.#.ffn.lin2": "layers.#.output",
     "distilbert.transformer.layer.#.output_layer_norm": "layers.#.output_norm",
     "qa_outputs": "head.qa_outputs",
+    "pre_classifier": "head.pooler",
+    "classifier": "head.classifier",
     "vocab_transform": "head.transform",
     "vocab_layer_norm": "head.norm",
     "vocab_projector": "head.decoder",
 }
 _CONVERSIONS: dict[str, tuple[Any, Any, dict[str, str]]] = {
     "BertForQuestionAnswering": (_bert_config, QuestionAnsweringHead, _BERT_NAMES),
+    "BertForSequenceClassification": (_bert_config, TextClassificationHead, _BERT_NAMES),
     "BertForMaskedLM": (_bert_config, MaskedLMHead, _BERT_NAMES),
     "DistilBertForQuestionAnswering": (_distilbert_config, QuestionAnsweringHead, _DISTILBERT_NAMES),
+    "DistilBertForSequenceClassification": (_distilbert_config, TextClassificationHead, _DISTILBERT_NAMES),
     "DistilBertForMaskedLM": (_distilbert_config, MaskedLMHead, _DISTILBERT_NAMES),
 }
 

@@ -16,9 +16,11 @@ from edge_distil.errors import UserError
 from edge_distil.qa import QuestionAnswerer
 from edge_distil.runtimes import Runtime
 from edge_distil.tasks import Task
+from edge_distil.tasks.classification import encode, predict_texts
 from edge_distil.tasks.decoding import Answer, Decoding
 from edge_distil.tasks.metrics import score_squad
 from edge_distil.tasks.squad import Question
+from edge_distil.tasks.texts import Example
 from edge_distil.tokenization import load_tokenizer, special_tokens
 from exporters.coreml.package import CONTROL_FLOW, Feature, Package
 from exporters.encoder import PlainEncoder
@@ -186,6 +188,27 @@ def _check_masked_lm(
     return measured
 
 
+def _check_text_classification(
+    reference: Runtime, artifacts: Mapping[str, Runtime], questions: Sequence[Question], max_length: int
+) -> dict[str, Any]:
+    tokenizer = load_tokenizer(reference.folder)
+    contexts = list(dict.fromkeys(question.context for question in questions))
+    examples = [Example(str(number), text, None, "") for number, text in enumerate(contexts)]
+    examples += [Example(question.id, question.question, question.context, "") for question in questions]
+    ids = encode(examples, tokenizer, max_length)
+    expected_NC = predict_texts(reference, ids)
+    measured: dict[str, Any] = {"texts": len(ids)}
+    for precision, runtime in artifacts.items():
+        exact, what = runtime.precision == "fp32", f"{precision} model"
+        logits_NC = predict_texts(runtime, ids)
+        measured[precision] = {"max_logit_difference": _check_logits(what, logits_NC, expected_NC, exact)}
+        if logits_NC.shape[1] > 1:  # of a regression there is no label to agree on
+            same = 100 * float((logits_NC.argmax(axis=1) == expected_NC.argmax(axis=1)).mean())
+            _check_agreement(what, same, exact=False)
+            measured[precision]["same_labels"] = same
+    return measured
+
+
 def check_outputs(
     reference: Runtime,
     artifacts: Mapping[str, Runtime],
@@ -198,12 +221,15 @@ def check_outputs(
     """Hold the artifacts, by precision, against the checkpoint on the same inputs, and return what was measured.
 
     fp32 must give the same logits, to `LOGIT_TOLERANCE`, and the same answers. int8 must not lose more than `max_drop`
-    points of F1, nor more than one answer where that counts for more; without gold answers, and for masked language
-    models, it must agree on `LEAST_AGREEMENT` per cent of the answers, or of the words. Masked language models run on
-    the questions' contexts. Raises `UserError` when a check fails.
+    points of F1, nor more than one answer where that counts for more; without gold answers, and for models of another
+    task, it must agree on `LEAST_AGREEMENT` per cent of the answers, words or labels. Masked language models run on the
+    questions' contexts, text classifiers on those and on pairs of a question and its context. Raises `UserError` when a
+    check fails.
     """
     if task == "question-answering":
         return _check_question_answering(reference, artifacts, questions, max_length, max_drop)
+    if task == "text-classification":
+        return _check_text_classification(reference, artifacts, questions, max_length)
     return _check_masked_lm(reference, artifacts, questions, max_length)
 
 
@@ -215,8 +241,7 @@ def check_package(package: Package, model: PlainEncoder, max_length: int) -> dic
     """
     shape = (1, max_length)
     inputs = {name: Feature(shape, "INT32") for name in ("input_ids", "attention_mask")}
-    vocabulary = () if package.outputs.keys() != {"logits"} else (model.config.vocab_size,)
-    outputs = {name: Feature((*shape, *vocabulary), "FLOAT32") for name in model.output_names}
+    outputs = {name: Feature(tuple(model.output_shape(1, max_length)), "FLOAT32") for name in model.output_names}
     for what, found, expected in (("inputs", package.inputs, inputs), ("outputs", package.outputs, outputs)):
         if found != expected:
             raise UserError(f"the Core ML package has the {what} {found}, expected are {expected}", _REPORT)

@@ -14,7 +14,15 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from edge_distil import __version__
-from exporters.encoder import MASKED_SCORE, Embeddings, Layer, MaskedLMHead, PlainEncoder, QuestionAnsweringHead
+from exporters.encoder import (
+    MASKED_SCORE,
+    Embeddings,
+    Layer,
+    MaskedLMHead,
+    PlainEncoder,
+    QuestionAnsweringHead,
+    TextClassificationHead,
+)
 
 OPSET = 17  # the first with LayerNormalization; no later than that, so that older runtimes read the file too
 ONNXRUNTIME_FLOOR = "1.23"  # the oldest release that the toolkit is tested with
@@ -132,11 +140,20 @@ def _masked_lm(graph: _Graph, states: str, head: MaskedLMHead) -> None:
     graph.add("Add", "head", product, graph.weight("head.decoder.bias", head.decoder.bias), output="logits")
 
 
+def _text_classification(graph: _Graph, states: str, head: TextClassificationHead) -> None:
+    first = graph.add("Gather", "head.first", states, graph.constant("first", 0), axis=1)
+    product = graph.product("head.pooler", first, head.pooler)
+    pooled = graph.add("Add", "head.pooler", product, graph.weight("head.pooler.bias", head.pooler.bias))
+    pooled = graph.add("Tanh" if isinstance(head.activation, nn.Tanh) else "Relu", "head.pooler", pooled)
+    product = graph.product("head.classifier", pooled, head.classifier)
+    graph.add("Add", "head", product, graph.weight("head.classifier.bias", head.classifier.bias), output="logits")
+
+
 def build_graph(model: PlainEncoder) -> onnx.ModelProto:
     """The fp32 graph of a model.
 
     It takes `input_ids` and `attention_mask`, int64 [batch, length], both dynamic, and returns the model's outputs,
-    float [batch, length] or [batch, length, vocabulary].
+    float [batch, length], [batch, length, vocabulary] or [batch, classes].
     """
     graph = _Graph()
     length = graph.add("Shape", "length", "input_ids", start=1, end=2)
@@ -146,12 +163,14 @@ def build_graph(model: PlainEncoder) -> onnx.ModelProto:
         assert isinstance(layer, Layer)  # nn.ModuleList forgets it
         states = _layer(graph, f"layers.{index}", states, mask, layer)
     shape: list[str | int] = ["batch", "length"]
-    if isinstance(model.head, QuestionAnsweringHead):
-        _question_answering(graph, states, model.head)
-        output_shape = shape
-    else:
-        _masked_lm(graph, states, model.head)
-        output_shape = [*shape, model.config.vocab_size]
+    match model.head:
+        case QuestionAnsweringHead():
+            _question_answering(graph, states, model.head)
+        case TextClassificationHead():
+            _text_classification(graph, states, model.head)
+        case MaskedLMHead():
+            _masked_lm(graph, states, model.head)
+    output_shape = model.output_shape("batch", "length")
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in ("input_ids", "attention_mask")]
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, output_shape) for name in model.output_names]
     proto = helper.make_model(
