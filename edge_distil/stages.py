@@ -215,14 +215,16 @@ def finetune(
     longest = length_for(task, folder, max_length)
     used = load_tokenizer(folder)
     if task == "squad":
-        lesson = _squad_lesson(folder, used, data, dev, longest, doc_stride, version_2=version_2)
+        lesson = _squad_lesson(folder, used, data, dev, longest, doc_stride, version_2=version_2, bf16=options.in_bf16)
     else:
-        lesson = _text_lesson(TEXT_TASKS[task], folder, used, data, dev, longest)
+        lesson = _text_lesson(TEXT_TASKS[task], folder, used, data, dev, longest, bf16=options.in_bf16)
     if seeds > 1 and lesson.judge is None:
         raise UserError(f"--seeds {seeds} needs dev data to tell the runs apart", "give a file with --eval")
     inputs = {**lesson.inputs, "model": describe_input(folder)}
     if teacher:
-        lesson.features.learn_from(SecondDistillation(_teacher(teacher, lesson, used, folder), temperature=temperature))
+        lesson.features.learn_from(
+            SecondDistillation(_teacher(teacher, lesson, used, folder, bf16=options.in_bf16), temperature=temperature)
+        )
         inputs |= {"teacher": describe_input(resolve(teacher))}
     runs = []
     for seed in range(options.seed, options.seed + seeds):
@@ -283,11 +285,11 @@ def length_for(task: str, folder: Path, max_length: int | None) -> int:
     return min(usual, usable_positions(read_json(folder / "config.json")))
 
 
-def _teacher(name: str, lesson: _Lesson, tokenizer: Tokenizer, student: Path) -> TorchRuntime:
+def _teacher(name: str, lesson: _Lesson, tokenizer: Tokenizer, student: Path, *, bf16: bool) -> TorchRuntime:
     """A teacher that was fine-tuned for the same: the same tokens, the same head, the same labels."""
     folder = resolve(name)
     check_same(load_tokenizer(folder), folder, tokenizer, student)
-    runtime = TorchRuntime.load(folder, task=lesson.task, bf16=True)
+    runtime = TorchRuntime.load(folder, task=lesson.task, bf16=bf16)
     if lesson.text_task:
         labels = labels_for(lesson.text_task, read_json(folder / "config.json"), folder)
         if labels != lesson.labels:
@@ -322,6 +324,7 @@ def _squad_lesson(
     doc_stride: int,
     *,
     version_2: bool,
+    bf16: bool,
 ) -> _Lesson:
     lengths: Any = {"max_length": max_length, "doc_stride": doc_stride}
     questions = squad_questions(data, "train", version_2=version_2)
@@ -332,7 +335,7 @@ def _squad_lesson(
     asked = read_squad(dev, version_2=version_2)
 
     def answerer(model: PreTrainedModel) -> QuestionAnswerer:
-        runtime = TorchRuntime(model, folder, bf16=True)
+        runtime = TorchRuntime(model, folder, bf16=bf16)
         return QuestionAnswerer(runtime, tokenizer=tokenizer, decoding=Decoding(), unanswerable=version_2, **lengths)
 
     def metrics(model: PreTrainedModel) -> dict[str, float]:
@@ -347,7 +350,14 @@ def _squad_lesson(
 
 
 def _text_lesson(
-    task: TextTask, folder: Path, tokenizer: Tokenizer, data: Path | None, dev: Path | None, max_length: int
+    task: TextTask,
+    folder: Path,
+    tokenizer: Tokenizer,
+    data: Path | None,
+    dev: Path | None,
+    max_length: int,
+    *,
+    bf16: bool,
 ) -> _Lesson:
     if data is None:
         _needs_data(task)
@@ -367,7 +377,7 @@ def _text_lesson(
         ids = encode([example for each in gold.values() for example in each], tokenizer, max_length)
 
         def metrics(model: PreTrainedModel) -> dict[str, float]:
-            predicted = decide(predict_texts(TorchRuntime(model, folder, bf16=True), ids), labels)
+            predicted = decide(predict_texts(TorchRuntime(model, folder, bf16=bf16), ids), labels)
             found = score_sets(task, gold, predicted)
             return {name: value for name, value in found.items() if name != "examples"}
 
@@ -486,6 +496,7 @@ def write_checkpoint(
         card = checkpoint_card(
             title=output.absolute().name,
             task=task,
+            data_task=config.get("task", "text"),
             command=command,
             inputs=inputs,
             measured=measured,

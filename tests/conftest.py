@@ -1,8 +1,12 @@
 """Tiny models with random weights, the starter's tokeniser and questions. Tests that change a folder copy it first."""
 
+import io
 import json
 import shutil
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from edge_distil import starter
+from edge_distil import cli, starter
 from edge_distil.tasks.squad import Question, parse_squad
 from edge_distil.tokenization import write_tokenizer_config
 
@@ -116,6 +120,40 @@ def distilbert_qa(save: Callable[[PreTrainedModel], Path], tokenizer: Tokenizer)
         max_position_embeddings=POSITIONS, dropout=0.0, attention_dropout=0.0, qa_dropout=0.0,
     )  # fmt: skip
     return save(randomize(DistilBertForQuestionAnswering(config)))
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The line after `error:`, once it is sure that the whole of the output is an error and its hint."""
+        assert self.status == 2
+        assert self.out == ""
+        assert "Traceback" not in self.err
+        first, second = self.err.splitlines()[-2:]
+        assert first.startswith("error: ")
+        assert second.startswith("hint: ")
+        assert second != "hint: "
+        return first.removeprefix("error: ")
+
+    @property
+    def hint(self) -> str:
+        return self.err.splitlines()[-1].removeprefix("hint: ")
+
+
+def run_command(*arguments: object) -> Ended:
+    """Run a command in this process, as the console script would."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
+        patch.setattr(sys, "argv", ["edge-distil", *map(str, arguments)])
+        with redirect_stderr(io.StringIO()) as err, pytest.raises(SystemExit) as exit:
+            cli.main()
+    return Ended(exit.value.code, out.getvalue(), err.getvalue())  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -1,67 +1,30 @@
 """The command line: what the user can fix is two lines and status 2, nothing half-written; `--json` is JSON alone."""
 
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from conftest import Ended, run_command
 from tokenizers import Tokenizer
 
-from edge_distil import cli, stages
+from edge_distil import stages
 from edge_distil.checkpoints import write_manifest
-
-
-@dataclass
-class Ended:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def error(self) -> str:
-        """The line after `error:`, once it is sure that the whole of the output is an error and its hint."""
-        assert self.status == 2
-        assert self.out == ""
-        assert "Traceback" not in self.err
-        first, second = self.err.splitlines()[-2:]
-        assert first.startswith("error: ")
-        assert second.startswith("hint: ")
-        assert second != "hint: "
-        return first.removeprefix("error: ")
-
-    @property
-    def hint(self) -> str:
-        return self.err.splitlines()[-1].removeprefix("hint: ")
-
 
 Run = Callable[..., Ended]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process, as the console script would."""
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["edge-distil", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        captured = capsys.readouterr()
-        return Ended(exit.value.code, captured.out, captured.err)  # type: ignore[arg-type]
-
-    return run
+def run() -> Run:
+    return run_command
 
 
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reaching the training is a failure of the test."""
-    for name in ("_pretrain", "distil", "finetune_squad"):
+    for name in ("_pretrain", "distil", "fine_tune"):
         monkeypatch.setattr(stages, name, lambda *_, **__: pytest.fail("training began"))
 
 
@@ -93,7 +56,8 @@ def test_without_json_a_person_reads_the_figures(run: Run, squad_file: Path, pre
     ("arguments", "error", "hint"),
     [
         (["evaluate", "--task", "glue"], "--task glue: unknown task", "the tasks are: squad"),
-        (["finetune", "--task", "glue"], "--task glue: unknown task", "the tasks are: squad"),
+        (["finetune", "--task", "snli"], "--task snli: unknown task", "the tasks are: squad, cola, "),
+        (["finetune", "--task", "glue"], "--task glue takes a folder with GLUE's folders as --data", "give --data"),
         (["export", "--format", "tflite"], "--format tflite: unknown format", "the formats are: onnx, coreml"),
         (["bench", "--device", "tpu"], "--device tpu: unknown device", "the devices are: cpu"),
         (["train", "--alpha-cosine", "1"], "No such option: --alpha-cosine", "edge-distil train --help"),

@@ -65,16 +65,16 @@ def test_an_id_that_is_given_twice_is_named(tmp_path: Path, again: str) -> None:
     path.write_text(f'{{"q1": "Ada Lor", "q2": "", "q1": {again}}}')
     with pytest.raises(UserError) as caught:
         evaluate_predictions(path, UNANSWERABLE, version_2=True)
-    assert caught.value.message == f"{path}: the id 'q1' is given twice"
+    assert caught.value.message == f"{path}: 'q1' is given twice"
 
 
 @pytest.mark.parametrize(
     ("value", "message", "hint"),
     [
-        (["1912"], "is not a JSON object", "question id"),
+        (["1912"], "is not a JSON object", '{"id": "answer", …}'),
         ({"q1": 1912}, "the prediction of 'q1' is not a text", "JSON string"),
         ({"q1": None}, "the prediction of 'q1' is not a text", "JSON string"),
-        ({"q1": "Ada", "q9": "Ada"}, "the data has no question 'q9'", "the file it was made for"),
+        ({"q1": "Ada", "q9": "Ada"}, "the data has no id 'q9'", "the file it was made for"),
     ],
 )
 def test_a_fault_of_the_predictions_is_named(tmp_path: Path, value: Any, message: str, hint: str) -> None:

@@ -15,9 +15,11 @@ from transformers import (
     BertForMaskedLM,
     BertForQuestionAnswering,
     BertForSequenceClassification,
+    BertForTokenClassification,
     DistilBertConfig,
     DistilBertForMaskedLM,
     DistilBertForQuestionAnswering,
+    DistilBertForSequenceClassification,
     PreTrainedModel,
 )
 
@@ -26,7 +28,9 @@ from edge_distil.errors import UserError
 from edge_distil.models import load_model
 from edge_distil.qa import QuestionAnswerer
 from edge_distil.runtimes import open_runtime
-from edge_distil.runtimes.torch import model_inputs
+from edge_distil.runtimes.torch import TorchRuntime, model_inputs
+from edge_distil.tasks.evaluation import evaluate_texts
+from edge_distil.tasks.texts import GLUE, TEXT, Example
 from edge_distil.tokenization import load_tokenizer, special_tokens
 from exporters import export, gate
 from exporters.coreml import conversion, read_package
@@ -100,6 +104,9 @@ def padded_batch(vocab_size: int, sep_id: int) -> tuple[torch.Tensor, torch.Tens
         (BertForMaskedLM, {"tie_word_embeddings": False}),
         (DistilBertForQuestionAnswering, {}),
         (DistilBertForMaskedLM, {}),
+        (BertForSequenceClassification, {"num_labels": 3}),
+        (BertForSequenceClassification, {"num_labels": 1}),
+        (DistilBertForSequenceClassification, {"num_labels": 3}),
     ],
 )
 def test_plain_encoder_equals_the_library_at_60_db(kind, overrides):
@@ -110,14 +117,17 @@ def test_plain_encoder_equals_the_library_at_60_db(kind, overrides):
         expected = model(**model_inputs(model, ids_BL, mask_BL, sep_id=3))
         values = plain(ids_BL, mask_BL)
     for name, value in zip(plain.output_names, values, strict=True):
-        signal = expected[name][mask_BL == 1]
-        noise = value[mask_BL == 1] - signal
+        assert list(value.shape) == plain.output_shape(*ids_BL.shape)
+        # A classifier has one row of logits for each text, the others one for each token.
+        real = mask_BL == 1 if value.shape[:2] == mask_BL.shape else slice(None)
+        signal = expected[name][real]
+        noise = value[real] - signal
         assert 10 * torch.log10(signal.square().sum() / noise.square().sum()) > 60
 
 
 def test_plain_encoder_refuses_what_it_has_no_conversion_for():
-    with pytest.raises(UserError, match="BertForSequenceClassification"):
-        PlainEncoder.from_library(random_model(BertForSequenceClassification), 3)
+    with pytest.raises(UserError, match="BertForTokenClassification"):
+        PlainEncoder.from_library(random_model(BertForTokenClassification), 3)
     with pytest.raises(UserError, match="hidden_act is 'relu'"):
         PlainEncoder.from_library(random_model(BertForQuestionAnswering, hidden_act="relu"), 3)
     with pytest.raises(UserError, match="activation is 'relu'"):
@@ -198,6 +208,57 @@ def test_masked_lm_export_is_found_out_and_gives_the_checkpoint_s_words(masked_l
     assert result["gate"]["fp32"]["max_logit_difference"] < 1e-3
     assert result["gate"]["fp32"]["same_words"] == 100
     assert result["gate"]["int8"]["same_words"] >= 80
+
+
+@pytest.mark.parametrize("labels", [["bad", "fine", "good"], None])
+@pytest.mark.parametrize("format", ["onnx", "coreml"])
+def test_text_classifier_export_is_found_out_and_scores_as_its_checkpoint(
+    save, tokenizer, questions, tmp_path, format, labels
+):
+    config = {"num_labels": len(labels or ["score"]), "id2label": dict(enumerate(labels or ["score"]))}
+    config["problem_type"] = "single_label_classification" if labels else "regression"
+    checkpoint = save(random_model(DistilBertForSequenceClassification, tokenizer.get_vocab_size(), **config))
+    result = export(checkpoint, tmp_path / "out", format=format, questions=questions[:6], max_length=MAX_LENGTH)
+    manifest = read_manifest(tmp_path / "out")
+    assert (manifest["kind"], manifest["task"]) == (format, "text-classification")
+    exact = "fp32" if format == "onnx" else "traced"
+    assert 0 < result["gate"][exact]["max_logit_difference"] < gate.LOGIT_TOLERANCE
+    assert result["gate"][exact].get("same_labels") == (100.0 if labels else None)
+    if format == "coreml":
+        package = read_package(tmp_path / "out" / "model.mlpackage")
+        assert package.outputs["logits"].shape == (1, len(labels or ["score"]))
+        return
+    task = TEXT if labels else GLUE["sts-b"]
+    examples = [
+        Example(str(n), q.question, None, labels[n % 3] if labels else n % 6 / 2) for n, q in enumerate(questions)
+    ]
+    figures = []
+    for runtime in (
+        TorchRuntime.load(checkpoint, task="text-classification"),
+        open_runtime(tmp_path / "out", precision="fp32"),
+    ):
+        found = evaluate_texts(runtime, task, {"": examples}, max_length=MAX_LENGTH, errors=3)
+        figures.append([[error["id"] for error in found["errors"]], *(found[name] for name in task.metrics)])
+    assert figures[0][0] == figures[1][0]
+    assert figures[0][1:] == pytest.approx(figures[1][1:], abs=1e-3)
+
+
+def test_gate_refuses_a_text_classifier_with_a_weight_that_was_changed(
+    save, tokenizer, questions, tmp_path, monkeypatch
+):
+    checkpoint = save(random_model(BertForSequenceClassification, tokenizer.get_vocab_size(), num_labels=3))
+    whole = PlainEncoder.from_library
+
+    def faulty(model: PreTrainedModel, sep_id: int) -> PlainEncoder:
+        plain = whole(model, sep_id)
+        with torch.no_grad():
+            plain.head.classifier.bias[1] += 0.01
+        return plain
+
+    monkeypatch.setattr(PlainEncoder, "from_library", faulty)
+    with pytest.raises(UserError, match=r"differs from the checkpoint by 0\.01"):
+        export(checkpoint, tmp_path / "out", format="onnx", questions=questions[:3], max_length=MAX_LENGTH)
+    assert not (tmp_path / "out").exists()
 
 
 def test_gate_refuses_a_graph_with_two_weights_swapped(distilbert, questions, tmp_path, monkeypatch):

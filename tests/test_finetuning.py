@@ -6,6 +6,7 @@ Shapes: B windows, L tokens of the longest of them.
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +26,20 @@ from edge_distil.errors import UserError
 from edge_distil.models import load_model
 from edge_distil.runtimes import torch as torch_runtime
 from edge_distil.runtimes.torch import TorchRuntime
-from edge_distil.tasks.finetuning import (
-    QuestionAnsweringTrainer,
-    SecondDistillation,
-    _Features,
-    finetune_squad,
-    span_loss,
-    span_soft_target_loss,
-)
+from edge_distil.tasks import finetuning
+from edge_distil.tasks.finetuning import FineTuning, FineTuningTrainer, SecondDistillation, fine_tune
+from edge_distil.tasks.spans import SpanFeatures, span_loss, span_soft_target_loss
 from edge_distil.tasks.squad import Question, gold_span, windows
-from edge_distil.tokenization import special_tokens
 
-TRAINING = {"epochs": 1.0, "batch_size": 4, "learning_rate": 2e-3, "warmup": 0.1, "dropout": 0.0, "seed": 0}
+WINDOWS: Any = {"max_length": 64, "doc_stride": 24}
+TRAINING = FineTuning(epochs=1.0, batch_size=4, learning_rate=2e-3, warmup=0.1, dropout=0.0, seed=0)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _fp32() -> Iterator[None]:
     """The same arithmetic on every machine."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        for module in (training, torch_runtime):
+        for module in (training, torch_runtime, finetuning):
             monkeypatch.setattr(module, "supports_bf16", lambda: False)
         yield
 
@@ -124,13 +120,12 @@ def test_positions_that_are_not_allowed_change_no_loss_and_get_no_gradient() -> 
 
 
 @pytest.fixture
-def features(questions: list[Question], tokenizer: Tokenizer) -> _Features:
-    prepared = windows(questions, tokenizer, max_length=64, doc_stride=24)
-    return _Features(questions, prepared, special_tokens(tokenizer).pad)
+def features(questions: list[Question], tokenizer: Tokenizer) -> SpanFeatures:
+    return SpanFeatures(questions, tokenizer, **WINDOWS)
 
 
 def test_a_batch_holds_its_windows_padded_with_their_gold_and_allowed_positions(
-    features: _Features, questions: list[Question]
+    features: SpanFeatures, questions: list[Question]
 ) -> None:
     lengths = [len(window.input_ids) for window in features.windows]
     short = int(np.argmin(lengths))
@@ -153,7 +148,7 @@ def test_a_batch_holds_its_windows_padded_with_their_gold_and_allowed_positions(
         assert batch["gold"][row].tolist() == list(gold_span(window, questions[window.question].answers[0]))
 
 
-def test_every_window_keeps_its_own_teacher_logits(features: _Features, bert_qa: Path, tokenizer: Tokenizer) -> None:
+def test_every_window_keeps_its_own_teacher_logits(features: SpanFeatures, bert_qa: Path, tokenizer: Tokenizer) -> None:
     features.cache(TorchRuntime.load(bert_qa, task="question-answering"))
     teacher = AutoModelForQuestionAnswering.from_pretrained(bert_qa)
     indices = [5, 0, len(features) - 1]
@@ -165,85 +160,79 @@ def test_every_window_keeps_its_own_teacher_logits(features: _Features, bert_qa:
         with torch.no_grad():
             alone = teacher(ids, token_type_ids=types)
         length = ids.shape[1]
-        for name, expected in (("teacher_start", alone.start_logits), ("teacher_end", alone.end_logits)):
-            torch.testing.assert_close(batch[name][row, :length], expected[0], rtol=1e-3, atol=1e-3)
-            assert (batch[name][row, length:] == 0).all()
+        for kept_L, expected in zip(batch["teacher"][:, row], (alone.start_logits, alone.end_logits), strict=True):
+            torch.testing.assert_close(kept_L[:length], expected[0], rtol=1e-3, atol=1e-3)
+            assert (kept_L[length:] == 0).all()
 
 
 def test_an_unanswerable_question_has_its_gold_at_cls(tokenizer: Tokenizer) -> None:
     question = Question("q", "Who?", "the bridge", ())
-    assert _Features([question], windows([question], tokenizer), 0).gold == [(0, 0)]
+    assert SpanFeatures([question], tokenizer).gold == [(0, 0)]
 
 
 @pytest.mark.parametrize(("alpha_ce", "alpha_gold", "temperature"), [(0.5, 0.5, 2.0), (0.9, 0.3, 1.0)])
 def test_the_second_distillation_is_the_weighted_sum_of_both_losses(
-    features: _Features,
+    features: SpanFeatures,
     bert_qa: Path,
     distilbert_qa: Path,
-    tokenizer: Tokenizer,
     tmp_path: Path,
     alpha_ce: float,
     alpha_gold: float,
     temperature: float,
 ) -> None:
     teacher = TorchRuntime.load(bert_qa, task="question-answering")
-    features.cache(teacher)
+    features.learn_from(SecondDistillation(teacher, temperature, alpha_ce, alpha_gold))
     student = load_model(distilbert_qa, "question-answering")
-    trainer = QuestionAnsweringTrainer(
+    trainer = FineTuningTrainer(
         student,
         training.training_arguments(
             str(tmp_path), epochs=1, max_steps=1, batch_size=2, learning_rate=1e-3, warmup=0.0, seed=0
         ),
-        sep_id=special_tokens(tokenizer).sep,
-        distillation=SecondDistillation(teacher, temperature, alpha_ce, alpha_gold),
+        train_dataset=features,
     )
     batch = features.collate([features[0], features[7], features[len(features) - 1]])
     with torch.no_grad():
         loss = trainer.compute_loss(student, batch)
         output = student(batch["input_ids"], attention_mask=batch["attention_mask"])
     mine = output.start_logits.numpy().astype("f8"), output.end_logits.numpy().astype("f8")
-    theirs = batch["teacher_start"].numpy().astype("f8"), batch["teacher_end"].numpy().astype("f8")
+    start_BL, end_BL = batch["teacher"].numpy().astype("f8")
+    theirs = start_BL, end_BL
     allowed = batch["allowed"].numpy()
     gold = literal_span_loss(*mine, batch["gold"].tolist(), allowed)
     soft = literal_soft_loss(mine, theirs, allowed, temperature)
     assert loss.item() == pytest.approx(alpha_gold * gold + alpha_ce * soft, rel=1e-4)
 
 
-def soft_loss_to(teacher: TorchRuntime, model: PreTrainedModel, features: _Features) -> float:
+def soft_loss_to(teacher: TorchRuntime, model: PreTrainedModel, features: SpanFeatures) -> float:
     """Of the first windows, the distance of a model's distributions to the teacher's."""
     features.cache(teacher)
     batch = features.collate([features[index] for index in range(16)])
     with torch.no_grad():
         output = model(batch["input_ids"], attention_mask=batch["attention_mask"])
-    theirs = batch["teacher_start"], batch["teacher_end"]
+    start_BL, end_BL = batch["teacher"]
+    theirs = start_BL, end_BL
     return span_soft_target_loss((output.start_logits, output.end_logits), theirs, batch["allowed"], 2.0).item()
 
 
 def test_fine_tuning_lowers_the_loss(bert_mlm: Path, questions: list[Question], tokenizer: Tokenizer) -> None:
     model = load_model(bert_mlm, "question-answering", new_head=True)
-    options = TRAINING | {"max_length": 64, "doc_stride": 24, "max_steps": 40}
-    result = finetune_squad(model, tokenizer, questions, **options)
+    result = fine_tune(model, SpanFeatures(questions, tokenizer, **WINDOWS), replace(TRAINING, max_steps=40))
     assert [row["step"] for row in result.curve] == [10, 20, 30, 40]
     assert result.curve[-1]["loss"] < 0.9 * result.curve[0]["loss"]
-    prepared = windows(questions, tokenizer, max_length=64, doc_stride=24)
-    assert result.metrics == {"loss": result.curve[-1]["loss"], "windows": len(prepared), "steps": 40}
+    prepared = windows(questions, tokenizer, **WINDOWS)
+    assert result.metrics == {"loss": result.curve[-1]["loss"], "examples": len(prepared), "steps": 40}
     assert not result.model.training
 
 
 def test_a_second_distillation_brings_the_student_nearer_to_its_teacher(
-    features: _Features, bert_qa: Path, distilbert_qa: Path, questions: list[Question], tokenizer: Tokenizer
+    features: SpanFeatures, bert_qa: Path, distilbert_qa: Path
 ) -> None:
     teacher = TorchRuntime.load(bert_qa, task="question-answering")
     student = load_model(distilbert_qa, "question-answering")
     before = soft_loss_to(teacher, student, features)
     weights = {name: value.clone() for name, value in teacher.model.state_dict().items()}
-    finetune_squad(
-        student,
-        tokenizer,
-        questions,
-        distillation=SecondDistillation(teacher, alpha_ce=1.0, alpha_gold=0.0),
-        **TRAINING | {"max_length": 64, "doc_stride": 24, "max_steps": 40},
-    )
+    features.learn_from(SecondDistillation(teacher, alpha_ce=1.0, alpha_gold=0.0))
+    fine_tune(student, features, replace(TRAINING, max_steps=40))
     assert soft_loss_to(teacher, student, features) < 0.8 * before
     for name, value in teacher.model.state_dict().items():
         assert torch.equal(value, weights[name]), name
@@ -256,13 +245,13 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_what_to_lower(
     with torch.no_grad():
         model.qa_outputs.weight.fill_(float("nan"))
     with pytest.raises(UserError, match=r"the loss is nan at step 10") as caught:
-        finetune_squad(model, tokenizer, questions, **TRAINING | {"max_length": 64, "doc_stride": 24, "max_steps": 20})
+        fine_tune(model, SpanFeatures(questions, tokenizer, **WINDOWS), replace(TRAINING, max_steps=20))
     assert "--learning-rate" in caught.value.hint
 
 
 # The whole chain, each stage once, two steps each
 
-STEPS = {
+STEPS: dict[str, Any] = {
     "max_steps": 2,
     "epochs": 1.0,
     "batch_size": 2,
@@ -281,7 +270,6 @@ FILES = {
     "tokenizer.json",
     "tokenizer_config.json",
 }
-WINDOWS = {"max_length": 64, "doc_stride": 24}
 
 
 @pytest.fixture(scope="module")
@@ -318,7 +306,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory, corpus_file: Path, squad_fil
         data=squad_file,
         version_2=False,
         temperature=2.0,
-        training=STEPS | WINDOWS,
+        options=FineTuning(**STEPS),
+        **WINDOWS,
         config={"output": qa, "model": student, "data": str(squad_file), **STEPS, **WINDOWS},
     )
     return found
@@ -405,9 +394,7 @@ def test_another_seed_gives_other_weights(
 @pytest.fixture
 def make_finetune() -> Callable[..., Any]:
     def finetune(output: Path, *, model: str, data: Path, seed: int) -> Any:
-        training = STEPS | WINDOWS | {"seed": seed}
-        return stages.finetune(
-            output, model=model, teacher=None, data=data, version_2=False, temperature=2.0, training=training, config={}
-        )
+        options = FineTuning(**STEPS | {"seed": seed})
+        return stages.finetune(output, model=model, teacher=None, data=data, options=options, config={}, **WINDOWS)
 
     return finetune

@@ -62,7 +62,7 @@ def test_a_new_teacher_starts_with_attention_on_like_tokens_in_half_of_its_heads
 
 def test_quickstart_walks_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quickstart, "DISTILLATION", replace(quickstart.DISTILLATION, max_steps=2))
-    monkeypatch.setitem(quickstart.FINE_TUNING, "max_steps", 2)
+    monkeypatch.setattr(quickstart, "FINE_TUNING", replace(quickstart.FINE_TUNING, max_steps=2))
     monkeypatch.setattr(
         quickstart.stages, "squad_questions", lambda data, split, **_: squad_questions(data, split)[:20]
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 _USE = {
     "masked-lm": "edge-distil finetune --task squad --model FOLDER",
-    "text-classification": "edge-distil evaluate FOLDER --task text --data texts.jsonl",
+    "text-classification": "edge-distil evaluate FOLDER --task {data_task} --data DATA",
     "question-answering": 'edge-distil ask FOLDER "your question" --context passage.txt',
 }
 
@@ -15,6 +15,7 @@ def checkpoint_card(
     *,
     title: str,
     task: str,
+    data_task: str = "",
     command: str,
     inputs: Mapping[str, Any],
     measured: Mapping[str, Any],
@@ -23,7 +24,8 @@ def checkpoint_card(
 ) -> str:
     """The Markdown of a model card, with the metadata block that the Hugging Face hub reads.
 
-    `machine` is what `machine.describe_machine` gives; `plotted` says that `loss.png` lies beside the card.
+    `machine` is what `machine.describe_machine` gives; `data_task` is what `--task` called a text
+    classifier's task; `plotted` says that `loss.png` lies beside the card.
     """
     rows = "\n".join(
         f"| {name} | {value:.4g} |" if isinstance(value, float) else f"| {name} | {value} |"
@@ -54,5 +56,5 @@ Measured when it was made:
 {curve}
 Use it:
 
-    {_USE[task]}
+    {_USE[task].format(data_task=data_task)}
 """
