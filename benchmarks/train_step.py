@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig, BertForMaskedLM, DistilBertForMaskedLM, PreTrainedModel
 
-from edge_distil import training
+from edge_distil import cpu, training
 from edge_distil.checkpoints import versions
 from edge_distil.corpus.masking import Masking, collate
 from edge_distil.corpus.prepare import from_documents
@@ -117,7 +117,8 @@ def our_steps(
             with torch.autocast(device, dtype=torch.bfloat16, enabled=supports_bf16()):
                 loss = module(**{name: value.to(device) for name, value in rows.items()}, **counts)["loss"]
             loss.backward()
-        torch.nn.utils.clip_grad_norm_(module.model.parameters(), 5.0)
+        clip = cpu.clip_gradients if device == "cpu" else torch.nn.utils.clip_grad_norm_
+        clip(module.model.parameters(), 5.0)
         optimizer.step()
         optimizer.zero_grad()
         yield tokens

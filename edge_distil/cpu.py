@@ -1,4 +1,4 @@
-"""Attention and dropout that train fast on a CPU, and hold little memory until the backward pass.
+"""Attention, dropout and clipping that train fast on a CPU, and hold little memory until the backward pass.
 
 The library's attention passes over the scores of a whole batch a dozen times, through memory, and torch draws every
 random number of a dropout by itself. Here scores are worked on in portions that stay in a core's cache, one number is
@@ -7,11 +7,13 @@ kept of each for the backward pass, and random numbers are drawn four at a time.
 B rows, H heads, L tokens a row, D the width of a head.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -43,6 +45,15 @@ def _drop_signs(shape: torch.Size, probability: float) -> tuple[torch.Tensor, fl
     limit = round(probability * _VALUES)
     signs = drawn[: shape.numel()].view(shape).bitwise_and_(_VALUES - 1).sub_(limit)
     return signs, _VALUES / (_VALUES - limit)
+
+
+def clip_gradients(parameters: Iterable[torch.Tensor], max_norm: float) -> torch.Tensor:
+    """`torch.nn.utils.clip_grad_norm_`, without the pass over all gradients that multiplies them by 1; the norm."""
+    with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
+    norm = get_total_norm([parameter.grad for parameter in with_gradient if parameter.grad is not None])
+    if not norm <= max_norm:  # so written, it also holds for NaN
+        clip_grads_with_norm_(with_gradient, max_norm, norm)
+    return norm
 
 
 class _Dropout(torch.autograd.Function):

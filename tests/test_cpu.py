@@ -123,3 +123,17 @@ def test_a_prepared_model_is_the_same_model(family: str) -> None:
     layers = [module for module in prepared.modules() if isinstance(module, torch.nn.Dropout)]
     assert layers
     assert all(type(module) is cpu.Dropout and module.p == 0.1 for module in layers)
+
+
+@pytest.mark.parametrize("size", [0.01, 100.0, float("nan")])
+def test_gradients_are_clipped_as_torch_does(size: float) -> None:
+    models = []
+    for clip in (cpu.clip_gradients, torch.nn.utils.clip_grad_norm_):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(5, 3)
+        unused = torch.nn.Parameter(torch.ones(2))  # has no gradient
+        (model(torch.ones(2, 5)).square().sum() * size).backward()
+        norm = clip([*model.parameters(), unused], 1.0)
+        models.append([norm, *(parameter.grad for parameter in model.parameters())])
+    for mine, theirs in zip(*models, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0 if size < 1 else 1e-6, atol=0, equal_nan=True)

@@ -32,7 +32,7 @@ from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from edge_distil import training
+from edge_distil import cpu, training
 from edge_distil.console import progress
 from edge_distil.corpus.masking import Masking, collate
 from edge_distil.corpus.stream import Blocks, Stream
@@ -177,7 +177,12 @@ class CorpusTrainer(Trainer):
         self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device, dtype=torch.float64)) + value
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        norm = super()._clip_grad_norm(model)
+        on_cpu = self.args.device.type == "cpu"
+        norm = (
+            cpu.clip_gradients(model.parameters(), self.args.max_grad_norm)
+            if on_cpu
+            else super()._clip_grad_norm(model)
+        )
         # The same on every process: each adds its share of the sum.
         self._add("grad_norm", torch.as_tensor(norm, device=self.args.device) / self.accelerator.num_processes)
         return norm
