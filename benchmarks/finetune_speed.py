@@ -25,7 +25,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForQuestionAnswering, TrainerCallback
 
-from edge_distil import cpu, training
+from edge_distil import cpu
 from edge_distil.checkpoints import versions
 from edge_distil.machine import describe_machine
 from edge_distil.models import load_model, supports_bf16
@@ -47,8 +47,6 @@ CONTENDERS = {
     "ours": "",
     "ours, batches of any length": "group_by_length",
     "ours, the library's attention and dropout": "attention",
-    "ours, freed memory handed back": "memory",
-    "ours, fp32": "precision",
 }
 
 
@@ -110,14 +108,10 @@ def measure_ours(model_folder: Path, features: SpanFeatures, without: str) -> li
     options = FineTuning(max_steps=2 * STRETCH, batch_size=BATCH)
     if without == "group_by_length":
         options = replace(options, group_by_length=False)
-    if without == "precision":
-        options = replace(options, precision="fp32")
     model = load_model(model_folder, "question-answering", new_head=True)
     patches = [mock.patch.object(finetuning, "FineTuningTrainer", Timed)]
     if without == "attention":
         patches.append(mock.patch.object(cpu, "prepare"))
-    if without == "memory":
-        patches.append(mock.patch.object(training, "keep_freed_memory"))
     for patch in patches:
         patch.start()
     fine_tune(model, features, options)
