@@ -22,7 +22,7 @@ from edge_distil.machine import describe_machine
 from edge_distil.unfinished import UnfinishedRun
 
 RESULTS = Path(__file__).parent / "results"
-STEPS = 200
+STEPS = 900
 
 
 def command(output: Path, precision: str) -> list[str]:

@@ -5,6 +5,7 @@ what it is, what it was made from, by which command and versions, what was measu
 """
 
 import hashlib
+import glob
 import json
 import os
 import platform
@@ -94,11 +95,11 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Everything is flushed to disk before the rename, and an earlier result is removed only after the new one stands in
     its place. Raises `UserError` as `check_output` does.
     """
-    check_output(target, overwrite)
     target = target.absolute()
+    _clear_up(target)
+    check_output(target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.parent / f".{target.name}.partial-{os.getpid()}"
-    shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     try:
         yield staging
@@ -119,6 +120,31 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def _clear_up(target: Path) -> None:
+    """Put right what a process that was killed left beside `target`: half-written staging, an earlier result."""
+    for kind in ("replaced", "partial"):
+        for left in target.parent.glob(f".{glob.escape(target.name)}.{kind}-*"):
+            pid = left.name.rpartition("-")[2]
+            if not pid.isdigit() or (int(pid) != os.getpid() and _is_running(int(pid))):
+                continue
+            if kind == "replaced" and not target.exists():
+                left.rename(target)  # killed between the two renames
+            elif left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
 def check_file(target: Path, overwrite: bool) -> None:
     """Refuse a file that a result would replace, unless `overwrite`. Call it before any long work."""
     if target.is_dir():
@@ -132,6 +158,7 @@ def check_file(target: Path, overwrite: bool) -> None:
 def new_file(target: Path) -> Iterator[Path]:
     """Give a path beside `target` for its content, which becomes `target` when the block ends well."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    _clear_up(target)
     staging = target.parent / f".{target.name}.partial-{os.getpid()}"
     try:
         yield staging

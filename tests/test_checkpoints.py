@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from edge_distil.checkpoints import (
     MANIFEST,
     check_output,
     describe_input,
+    new_file,
     new_folder,
     read_json,
     read_manifest,
@@ -257,3 +260,30 @@ def test_the_checksum_of_an_input_folder_follows_names_and_content_alone(tmp_pat
     write(other, "weightz", "renamed.bin")
     changed = describe_input(other)["sha256"]
     assert len({same, renamed, changed}) == 3
+
+
+def a_process_that_ended() -> int:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+def test_what_a_killed_process_left_is_cleared_up_and_what_it_moved_away_comes_back(tmp_path: Path) -> None:
+    target, dead = tmp_path / "out[1]", a_process_that_ended()
+    moved = tmp_path / f".out[1].replaced-{dead}"
+    moved.mkdir()
+    (moved / "weights").write_text("earlier")
+    (tmp_path / f".out[1].partial-{dead}").mkdir()
+    at_work = tmp_path / f".out[1].partial-{os.getppid()}"
+    at_work.mkdir()
+    with pytest.raises(RuntimeError), new_folder(target, overwrite=True):
+        raise RuntimeError
+    assert (target / "weights").read_text() == "earlier"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([target.name, at_work.name])
+
+
+def test_a_file_that_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    (tmp_path / f".plot.png.partial-{a_process_that_ended()}").write_text("half")
+    with new_file(tmp_path / "plot.png") as path:
+        path.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["plot.png"]
