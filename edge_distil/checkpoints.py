@@ -4,8 +4,8 @@ Every checkpoint and every export is a folder that the ecosystem already underst
 what it is, what it was made from, by which command and versions, what was measured of it, and the SHA-256 of each file.
 """
 
-import hashlib
 import glob
+import hashlib
 import json
 import os
 import platform

@@ -272,13 +272,14 @@ def test_what_a_killed_process_left_is_cleared_up_and_what_it_moved_away_comes_b
     target, dead = tmp_path / "out[1]", a_process_that_ended()
     moved = tmp_path / f".out[1].replaced-{dead}"
     moved.mkdir()
-    (moved / "weights").write_text("earlier")
+    write(moved, "earlier")
+    manifest(moved)
     (tmp_path / f".out[1].partial-{dead}").mkdir()
     at_work = tmp_path / f".out[1].partial-{os.getppid()}"
     at_work.mkdir()
-    with pytest.raises(RuntimeError), new_folder(target, overwrite=True):
-        raise RuntimeError
-    assert (target / "weights").read_text() == "earlier"
+    with pytest.raises(UserError, match="already holds an earlier result"), new_folder(target):
+        pass
+    assert (target / "model.bin").read_text() == "earlier"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([target.name, at_work.name])
 
 
