@@ -692,19 +692,53 @@ def export(
     model: Annotated[
         Path | None, typer.Argument(help="Checkpoint folder. Default: the starter's question-answering teacher.")
     ] = None,
-    format: Annotated[str, typer.Option(help="onnx (fp32 and dynamic int8) or coreml (fp16 ML program).")] = "onnx",
+    format: Annotated[str, typer.Option(help="onnx or coreml (fp16 ML program).")] = "onnx",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to write. Default: runs/export-FORMAT.")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="ONNX: fp32, fp16, int8, int4, or all of them with a table and a plot. Default: fp32 and int8."
+        ),
+    ] = None,
+    target: Annotated[
+        str,
+        typer.Option(
+            help="ONNX: x86 (with VNNI or AMX), arm64, web or generic: where few bits are to be fast and exact."
+        ),
+    ] = "generic",
+    quantization: Annotated[
+        str, typer.Option(help="ONNX: dynamic, or static: the range of activations is found beforehand.")
+    ] = "dynamic",
+    calibration: Annotated[
+        Path | None, typer.Option(help="SQuAD file that static quantisation is calibrated on. Default: that of --eval.")
+    ] = None,
+    calibration_method: Annotated[
+        str, typer.Option(help="How static quantisation finds a range: percentile, entropy or minmax.")
+    ] = "percentile",
+    task: Annotated[
+        str | None,
+        typer.Option(help="Of a text classifier: the task that the labels of --eval belong to, as in finetune."),
     ] = None,
     max_length: Annotated[int, typer.Option(min=16, help="Core ML: the fixed number of tokens of an input.")] = 384,
     data: Annotated[
         Path | None,
-        typer.Option("--eval", help="SQuAD file to check the artifact on. Default: the starter's test set."),
+        typer.Option(
+            "--eval", help="SQuAD file, or with --task texts with labels, to check on. Default: the starter's test set."
+        ),
     ] = None,
     max_drop: Annotated[
-        float, typer.Option(min=0.0, help="F1 points that int8 may lose, else nothing is written.")
+        float,
+        typer.Option(
+            min=0.0,
+            help="Points of F1, or of the task's score, that fewer bits may lose: where they lose more, "
+            "the most sensitive parts stay in more bits; where nothing helps, nothing is written.",
+        ),
     ] = 1.0,
-    checked_questions: Annotated[int, typer.Option(min=1, help="How many questions of --eval the check asks.")] = 100,
+    checked_questions: Annotated[
+        int, typer.Option(min=1, help="How many questions or texts of --eval the check asks.")
+    ] = 100,
     overwrite: Overwrite = False,
     config: Config = None,
     json_output: Json = False,
@@ -715,22 +749,47 @@ def export(
     Takes question-answering models, text classifiers and masked-LM models; `evaluate` runs the first two, `ask` and
     `bench` the first.
 
-    Example: edge-distil export runs/qa --format coreml --output runs/qa-coreml
+    Example: edge-distil export runs/qa --precision int8 --target arm64 --eval dev-v1.1.json --output runs/qa-onnx
     """
     import exporters
+    from edge_distil.console import note
     from edge_distil.starter import teacher_folder
 
-    if format not in ("onnx", "coreml"):
-        raise UserError(f"--format {format}: unknown format", "the formats are: onnx, coreml")
+    _choice("--format", format, "onnx", "coreml")
+    _choice("--target", target, "x86", "arm64", "web", "generic")
+    _choice("--quantization", quantization, "dynamic", "static")
+    _choice("--calibration-method", calibration_method, "percentile", "entropy", "minmax")
+    precisions = ("fp32", "fp16", "int8", "int4")
+    _choice("--precision", precision or "all", *precisions, "all")
+    if format == "coreml":
+        of_onnx = ("precision", "target", "quantization", "calibration", "calibration_method")
+        _refuse_given(context, of_onnx, "is for --format onnx, not for coreml")
+    if calibration and quantization == "dynamic":
+        raise UserError("--calibration needs --quantization static", "add it, or leave --calibration out")
+    folder = model or teacher_folder("question-answering")
+    labelled = None
+    if task:
+        labelled = _labelled(task, folder, data, checked_questions)
+    asked = _answerable_questions(None if task else data)[:checked_questions]
     result = exporters.export(
-        model or teacher_folder("question-answering"),
+        folder,
         output or Path(f"runs/export-{format}"),
         format=format,  # type: ignore[arg-type]
-        questions=_answerable_questions(data)[:checked_questions],
+        questions=asked,
         max_length=max_length,
         max_drop=max_drop,
+        onnx=exporters.OnnxOptions(
+            precisions=precisions if precision == "all" else (precision,) if precision else ("fp32", "int8"),  # type: ignore[arg-type]
+            target=target,  # type: ignore[arg-type]
+            quantization=quantization,  # type: ignore[arg-type]
+            calibration_method=calibration_method,  # type: ignore[arg-type]
+            family=precision == "all",
+        ),
+        calibration=_answerable_questions(calibration) if calibration else None,
+        labelled=labelled,
         config=_options(context),
         overwrite=overwrite,
+        progress=note,
     )
     lines = [f"  {file['path']}: {file['precision']}, {file['bytes'] / 1e6:.1f} MB" for file in result["files"]]
     checked = [f"  {name}: {_plain(value)}" for name, value in result["gate"].items()]
@@ -739,10 +798,39 @@ def export(
     )
 
 
+def _refuse_given(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """Refuse options that the user gave and that would go unheard."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP"):
+            raise UserError(f"--{name.replace('_', '-')} {why}", "leave it out")
+
+
+def _labelled(task: str, model: Path, data: Path | None, count: int) -> Any:
+    """The first examples of --eval with their labels, for the judge of a text classifier."""
+    from edge_distil import stages
+    from edge_distil.checkpoints import read_json
+    from edge_distil.models import resolve
+    from edge_distil.tasks.evaluation import labels_for
+    from edge_distil.tasks.texts import TEXT_TASKS
+    from exporters.gate import LabelledTexts
+
+    _choice("--task", task, *TEXT_TASKS)
+    if data is None:
+        raise UserError(f"--task {task} needs --eval", "give a file of texts with labels")
+    folder = resolve(model)
+    text_task = TEXT_TASKS[task]
+    labels = labels_for(text_task, read_json(folder / "config.json"), folder)
+    sets = stages.dev_sets(text_task, data, labels)
+    return LabelledTexts(text_task, next(iter(sets.values()))[:count])
+
+
 def _plain(value: Any) -> str:
     """A figure of the gate for a person."""
     if isinstance(value, dict):
         return ", ".join(f"{name.replace('_', ' ')} {_plain(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -879,7 +967,7 @@ def _random_contenders(scratch: Path, threads: int) -> list[Any]:
     from edge_distil.starter import build_tokenizer
     from edge_distil.tokenization import special_tokens
     from exporters.encoder import PlainEncoder
-    from exporters.onnx import write_graphs
+    from exporters.onnx import plan_for, write_graph
 
     note("no model given: timing BERT-base and DistilBERT with random weights of the true shapes")
     tokenizer = build_tokenizer()
@@ -889,12 +977,12 @@ def _random_contenders(scratch: Path, threads: int) -> list[Any]:
         folder.mkdir()
         tokenizer.save(str(folder / "tokenizer.json"))
         model = random_model(shape)  # type: ignore[arg-type]
-        graphs = write_graphs(PlainEncoder.from_library(model, special_tokens(tokenizer).sep), folder)
+        plain = PlainEncoder.from_library(model, special_tokens(tokenizer).sep)
         contenders.append(Contender(name, TorchRuntime(model, folder), random_weights=True))
-        contenders += [
-            Contender(name, OnnxRuntime(folder, precision=precision, threads=threads), random_weights=True)
-            for precision in graphs
-        ]
+        for precision in ("fp32", "int8"):
+            write_graph(plain, folder, plan_for(precision, "x86"))
+            onnx = OnnxRuntime(folder, precision=precision, threads=threads)
+            contenders.append(Contender(name, onnx, random_weights=True))
     return contenders
 
 

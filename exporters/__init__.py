@@ -3,24 +3,37 @@
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
+
+import numpy as np
 
 from edge_distil.checkpoints import check_output, describe_input, new_folder, read_json, read_manifest, write_manifest
 from edge_distil.errors import UserError
 from edge_distil.models import resolve
+from edge_distil.report.precisions import plot_family
 from edge_distil.runtimes import Runtime
+from edge_distil.runtimes.onnx import GRAPHS
 from edge_distil.runtimes.torch import TorchRuntime
 from edge_distil.tasks import Task
+from edge_distil.tasks.classification import encode
 from edge_distil.tasks.decoding import DECODING, Decoding
-from edge_distil.tasks.squad import MAX_LENGTH, Question
+from edge_distil.tasks.squad import MAX_LENGTH, Question, windows
+from edge_distil.tasks.texts import Example
 from edge_distil.tokenization import load_tokenizer, save_tokenizer, special_tokens
 from exporters import gate
-from exporters.card import model_card
+from exporters.card import FAMILY_PLOT, model_card
 from exporters.encoder import PlainEncoder
+from exporters.onnx import Target
+from exporters.onnx.calibration import Method
+from exporters.onnx.plan import Plan, Precision
 
 Format = Literal["onnx", "coreml"]
 
+_SAMPLES = 64  # texts that activations are calibrated on, and that tell which parts suffer from few bits
+_TIMED, _ROUNDS = 8, 4  # texts and rounds of a latency
 _SHORTEST = 16  # a window must have room for a question, its separators and some context
 
 
@@ -48,19 +61,95 @@ def _bytes(path: Path) -> int:
     return path.stat().st_size if path.is_file() else sum(_bytes(entry) for entry in path.iterdir())
 
 
-def _write_onnx(plain: PlainEncoder, staging: Path) -> tuple[dict[str, str], dict[str, Runtime]]:
-    """Write the graphs. Returns the path of each precision, and what the gate is to run for it."""
-    from edge_distil.runtimes.onnx import OnnxRuntime
-    from exporters.onnx import write_graphs
+@dataclass(frozen=True, slots=True)
+class OnnxOptions:
+    """What an ONNX export is made of. See `exporters.onnx.plan_for` for what precisions and targets mean.
 
-    paths = write_graphs(plain, staging)
-    return paths, {precision: OnnxRuntime(staging, precision=precision) for precision in paths}
+    "dynamic" int8 measures the range of activations as it runs; "static" has it from `calibration` questions, by one of
+    the methods of `exporters.onnx.calibration`. `family` has the precisions timed and compared, in a table and a plot.
+    """
+
+    precisions: Sequence[Precision] = ("fp32", "int8")
+    target: Target = "generic"
+    quantization: Literal["dynamic", "static"] = "dynamic"
+    calibration_method: Method = "percentile"
+    family: bool = False
+
+
+def _write_onnx(
+    plain: PlainEncoder,
+    staging: Path,
+    court: gate.Judge,
+    options: OnnxOptions,
+    samples: Sequence[np.ndarray],
+    progress: Callable[[str], None],
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Write the graphs that the judge lets through. Returns the path of each precision, and what was measured of it."""
+    from edge_distil.runtimes.onnx import OnnxRuntime
+    from exporters.onnx import plan_for, write_graph
+    from exporters.onnx.calibration import calibrate
+    from exporters.onnx.fitting import fit
+    from exporters.onnx.plan import calibrated_parts
+
+    paths: dict[str, str] = {}
+    measured: dict[str, Any] = dict(court.about)
+    for precision in options.precisions:
+        progress(f"writing {precision}")
+        plan = plan_for(precision, options.target)
+        if options.quantization == "static" and precision in ("int8", "int4"):
+            progress("calibrating")
+            found = calibrate(plain, calibrated_parts(plain), samples, options.calibration_method)
+            plan = replace(plan, activations=found)
+
+        def measure(plan: Plan) -> dict[str, float]:
+            write_graph(plain, staging, plan)
+            return court.measure(OnnxRuntime(staging, precision=plan.precision))
+
+        fitted = fit(plain, plan, court, measure, samples, progress)
+        paths[precision] = GRAPHS[precision]
+        measured[precision] = {
+            "megabytes": round(_bytes(staging / paths[precision]) / 1e6, 3),
+            **fitted.figures,
+            **({"search": fitted.search} if fitted.search else {}),
+        }
+    if options.family:
+        progress("measuring latency")
+        runtimes = {precision: OnnxRuntime(staging, precision=precision) for precision in paths}
+        for name, milliseconds in _latency(runtimes, samples).items():
+            measured[name]["median_ms"] = milliseconds
+        plot_family({name: measured[name] for name in paths}, staging / FAMILY_PLOT)
+    return paths, measured
+
+
+def _latency(runtimes: Mapping[str, Runtime], samples: Sequence[np.ndarray]) -> dict[str, float]:
+    """Median milliseconds of a call with one text, on all cores, the precisions taking turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in runtimes}
+    for _ in range(_ROUNDS):
+        for ids_1L in samples[:_TIMED]:
+            for name, runtime in runtimes.items():
+                begun = time.perf_counter()
+                runtime(ids_1L, np.ones_like(ids_1L))
+                seconds[name].append(time.perf_counter() - begun)
+    # The first round warms up.
+    return {name: round(1000 * median(times[len(times) // _ROUNDS :]), 2) for name, times in seconds.items()}
+
+
+def _samples(task: Task, folder: Path, questions: Sequence[Question], max_length: int) -> list[np.ndarray]:
+    """Token ids [1, L] of the first questions with their contexts, or of texts: what the model is used on."""
+    tokenizer = load_tokenizer(folder)
+    some = questions[:_SAMPLES]
+    if task == "question-answering":
+        ids = [window.input_ids for window in windows(some, tokenizer, max_length=max_length)]
+    else:
+        texts = dict.fromkeys(question.context for question in some)
+        ids = encode([Example(str(number), text, None, "") for number, text in enumerate(texts)], tokenizer, max_length)
+    return [np.array([each]) for each in ids[:_SAMPLES]]
 
 
 def _write_coreml(
-    plain: PlainEncoder, staging: Path, max_length: int, description: str, source: Mapping[str, str]
-) -> tuple[dict[str, str], dict[str, Runtime], dict[str, Any]]:
-    """Write the package and check it as it lies on disk. As `_write_onnx`, and what was measured of the package."""
+    plain: PlainEncoder, staging: Path, court: gate.Judge, max_length: int, description: str, source: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Write the package and check it as it lies on disk. Returns as `_write_onnx` does."""
     from exporters.coreml import PACKAGE, convert, read_package
 
     normalizer = load_tokenizer(staging).normalizer
@@ -73,10 +162,10 @@ def _write_coreml(
         "source_sha256": source["sha256"],
     }
     traced = convert(plain, staging / PACKAGE, max_length=max_length, description=description, metadata=metadata)
-    measured = gate.check_package(read_package(staging / PACKAGE), plain, max_length)
+    package = gate.check_package(read_package(staging / PACKAGE), plain, max_length)
     # Core ML runs on Apple's systems alone: what is run here is the module that was converted, before fp16.
     runtime = gate.TracedRuntime(traced, plain.output_names, staging, max_length)
-    return {"fp16": PACKAGE}, {"traced": runtime}, {"package": measured}
+    return {"fp16": PACKAGE}, {"package": package, **gate.check_outputs(court, {"traced": runtime})}
 
 
 def export(
@@ -87,6 +176,9 @@ def export(
     questions: Sequence[Question],
     max_length: int = MAX_LENGTH,
     max_drop: float = 1.0,
+    onnx: OnnxOptions | None = None,
+    calibration: Sequence[Question] | None = None,
+    labelled: gate.LabelledTexts | None = None,
     task: Task | None = None,
     config: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -96,8 +188,10 @@ def export(
 
     `questions` are what the gate runs, all of them: a few dozen take seconds, and tell the loss of F1 to one answer's
     worth. `max_length` is the fixed length of a Core ML package, and the longest window that the gate gives to an ONNX
-    graph. `max_drop` is how many points of F1 int8 may lose. `task` is found out where None. `config` goes into the
-    manifest, `progress` is told each step as it starts.
+    graph. `max_drop` is how many points of F1, or of the task's score on `labelled`, fewer bits may lose: where they
+    lose more, the parts that suffer most are kept in a higher precision. `onnx` says which graphs are written.
+    `calibration` questions, by default those of the gate, are what activations are calibrated on. `task` is found out
+    where None. `config` goes into the manifest, `progress` is told each step as it starts.
 
     Returns `artifact`, the output folder; `format`; `files`, each with its `path` in it, `bytes` and `precision`;
     `gate`, what was measured; and `seconds`. Raises `UserError` for an output that holds something else, a model
@@ -122,21 +216,33 @@ def export(
         save_tokenizer(folder, staging, max_length)
         if (folder / DECODING).is_file():
             Decoding.load(folder).save(staging)
-        progress(f"converting to {format}")
-        measured: dict[str, Any] = {}
-        if format == "onnx":
-            paths, artifacts = _write_onnx(plain, staging)
-        else:
-            paths, artifacts, measured = _write_coreml(plain, staging, max_length, f"{folder.name}, {task}.", source)
-        progress("checking it against the checkpoint")
-        measured |= gate.check_outputs(
-            reference, artifacts, questions, task=task, max_length=max_length, max_drop=max_drop
+        progress("asking the checkpoint")
+        court = gate.judge(
+            reference,
+            questions,
+            task=task,
+            max_length=max_length,
+            max_drop=max_drop,
+            fixed_length=max_length if format == "coreml" else None,
+            labelled=labelled,
         )
+        if format == "onnx":
+            samples = _samples(task, folder, calibration or questions, max_length)
+            paths, measured = _write_onnx(plain, staging, court, onnx or OnnxOptions(), samples, progress)
+        else:
+            progress("converting to Core ML")
+            paths, measured = _write_coreml(plain, staging, court, max_length, f"{folder.name}, {task}.", source)
         files = [
             {"path": path, "bytes": _bytes(staging / path), "precision": precision} for precision, path in paths.items()
         ]
         card = model_card(
-            folder.name, format, task=task, outputs=plain.output_names, max_length=max_length, measured=measured
+            folder.name,
+            format,
+            paths=paths,
+            task=task,
+            outputs=plain.output_names,
+            max_length=max_length,
+            measured=measured,
         )
         (staging / "README.md").write_text(card, encoding="utf-8")
         write_manifest(

@@ -10,7 +10,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 tokenizer = Tokenizer.from_file("tokenizer.json")
-session = onnxruntime.InferenceSession("onnx/model_quantized.onnx", providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession("{graph}", providers=["CPUExecutionProvider"])
 encoding = tokenizer.encode({texts})
 {outputs} = session.run(
     None,
@@ -18,9 +18,8 @@ encoding = tokenizer.encode({texts})
 )
 ```
 
-`onnx/model.onnx` is fp32, `onnx/model_quantized.onnx` dynamic int8. Both take `input_ids` and `attention_mask`, int64
-`[batch, length]`, and were checked with up to {max_length} tokens; segments and positions are computed inside. The
-layout is the one that transformers.js looks for.
+{graphs} Each takes `input_ids` and `attention_mask`, int64 `[batch, length]`, and was checked with up to
+{max_length} tokens; segments and positions are computed inside. The layout is the one that transformers.js looks for.
 """
 _COREML = """\
 Drag `model.mlpackage` and `tokenizer.json` into an Xcode project; Xcode makes a Swift class of the package.
@@ -29,6 +28,7 @@ Drag `model.mlpackage` and `tokenizer.json` into an Xcode project; Xcode makes a
 int32 `[1, {max_length}]`, padded to that length with a mask of 0, and gives {outputs} in float32; segments and
 positions are computed inside.
 """
+FAMILY_PLOT = "precisions.png"
 _HOW_TO = {"onnx": _ONNX, "coreml": _COREML}
 _TEXTS = {
     "question-answering": '"Who wrote it?", "Ada wrote it."',
@@ -52,12 +52,38 @@ def _measured_table(measured: Mapping[str, Any]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
 
 
+def _kept(measured: Mapping[str, Any]) -> str:
+    """Which parts of which precision were kept in a higher one, a paragraph each."""
+    return "".join(
+        f"\nIn {name}, these parts are {search['kept_in']}, {100 * search['kept_weights']:.0f} % of the weights, "
+        f"because the answers need it: {', '.join(search['kept'])}.\n"
+        for name, figures in measured.items()
+        if isinstance(figures, Mapping) and (search := figures.get("search"))
+    )
+
+
 def model_card(
-    source: str, format: str, *, task: str, outputs: tuple[str, ...], max_length: int, measured: Mapping[str, Any]
+    source: str,
+    format: str,
+    *,
+    paths: Mapping[str, str],
+    task: str,
+    outputs: tuple[str, ...],
+    max_length: int,
+    measured: Mapping[str, Any],
 ) -> str:
-    """The Markdown text of an export's README. `measured` is what the gate returned."""
+    """The Markdown text of an export's README: `paths` are its files by precision, `measured` is the gate's."""
     names = ", ".join(outputs) if format == "onnx" else " and ".join(f"`{name}`" for name in outputs)
-    how_to = _HOW_TO[format].format(texts=_TEXTS[task], outputs=names, max_length=max_length)
+    listed = ", ".join(f"`{path}` is {precision}" for precision, path in paths.items()) + "."
+    how_to = _HOW_TO[format].format(
+        graph=paths.get("int8", next(iter(paths.values()))),
+        graphs=listed,
+        texts=_TEXTS[task],
+        outputs=names,
+        max_length=max_length,
+    )
+    timed = any(isinstance(figures, Mapping) and "median_ms" in figures for figures in measured.values())
+    plot = f"\n![Size against quality]({FAMILY_PLOT})\n" if timed else ""
     tried_on = f"{measured['questions']} questions" if "questions" in measured else f"{measured['texts']} texts"
     return f"""\
 ---
@@ -77,4 +103,4 @@ Made by `edge-distil export`; `edge_distil.json` says from what, with which vers
 Before it was written, on {tried_on}, against the checkpoint in fp32:
 
 {_measured_table(measured)}
-"""
+{_kept(measured)}{plot}"""

@@ -5,33 +5,39 @@ nothing then.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from edge_distil.checkpoints import read_json
 from edge_distil.errors import UserError
 from edge_distil.qa import QuestionAnswerer
 from edge_distil.runtimes import Runtime
 from edge_distil.tasks import Task
-from edge_distil.tasks.classification import encode, predict_texts
+from edge_distil.tasks.classification import decide, encode, predict_texts
 from edge_distil.tasks.decoding import Answer, Decoding
+from edge_distil.tasks.evaluation import labels_for, score_sets
 from edge_distil.tasks.metrics import score_squad
 from edge_distil.tasks.squad import Question
-from edge_distil.tasks.texts import Example
-from edge_distil.tokenization import load_tokenizer, special_tokens
+from edge_distil.tasks.texts import Example, TextTask
+from edge_distil.tokenization import load_tokenizer, pad, special_tokens
 from exporters.coreml.package import CONTROL_FLOW, Feature, Package
 from exporters.encoder import PlainEncoder
 
 # fp32 against fp32 differs by rounding alone, some 1e-5; a wrong weight, mask or position moves logits by far more.
 LOGIT_TOLERANCE = 1e-3
-# Of an int8 artifact where there are no gold answers to score: the share of same answers or words, in percent.
+EXACT = ("fp32",)
+# Of fewer bits where there are no gold answers to score: the share of same answers, words or labels, in percent.
 LEAST_AGREEMENT = 80.0
 # Small vectors may be folded into the program or shared, so the weights on disk are a little fewer than the model's.
 WEIGHT_BYTES_TOLERANCE = 0.02
 _FP16_LARGEST = float(np.finfo(np.float16).max)
+_MASKED_LM_TEXTS = 16  # each gives hundreds of tokens of a vocabulary's logits, which are kept
 _REPORT = "this is a fault of the exporter, not of the checkpoint: please report it with the checkpoint's config.json"
 
 
@@ -86,38 +92,240 @@ def _check_finite(what: str, logits: np.ndarray, hint: str) -> None:
         )
 
 
-def _check_logits(what: str, logits: np.ndarray, expected: np.ndarray, exact: bool) -> float:
-    """The greatest difference of two arrays of logits. Refuses values that are not finite; if `exact`, differences."""
-    _check_finite("checkpoint", expected, "the checkpoint itself is broken: train it again")
-    _check_finite(what, logits, _REPORT)
-    difference = float(np.abs(logits - expected).max())
-    if exact and difference > LOGIT_TOLERANCE:
-        raise UserError(
-            f"the {what} differs from the checkpoint by {difference:.3g} in a logit, "
-            f"at most {LOGIT_TOLERANCE:g} is expected",
-            _REPORT,
-        )
-    return difference
+def _agreement_fault(what: str, agreement: float, least: float) -> UserError | None:
+    if agreement >= least:
+        return None
+    return UserError(
+        f"the {what} agrees with the checkpoint on {agreement:.1f} % of outputs, at least {least:g} % is expected",
+        _REPORT
+        if least == 100.0
+        else "train the checkpoint for longer: its outputs are too close to each other for so few bits",
+    )
 
 
-def _check_agreement(what: str, agreement: float, exact: bool) -> None:
-    least = 100.0 if exact else LEAST_AGREEMENT
-    if agreement < least:
-        raise UserError(
-            f"the {what} agrees with the checkpoint on {agreement:.1f} % of outputs, at least {least:g} % is expected",
-            _REPORT if exact else "train the checkpoint for longer: its outputs are too close to each other for int8",
-        )
-
-
-def _check_drop(what: str, expected_f1: float, f1: float, questions: int, max_drop: float) -> None:
+def _drop_fault(
+    what: str, metric: str, expected: float, found: float, examples: int, max_drop: float
+) -> UserError | None:
     # One answer of n counts 100 / n points: no finer loss can be asked for. Scores are sums, so that much rounds.
-    allowed = max(max_drop, 100 / questions)
-    if expected_f1 - f1 > allowed + 1e-6:
-        raise UserError(
-            f"the {what} loses {expected_f1 - f1:.2f} points of F1 on {questions} questions "
-            f"({expected_f1:.2f} to {f1:.2f}), at most {allowed:.2f} is expected",
-            "give more questions to measure it better, or accept the loss with a larger --max-drop",
-        )
+    allowed = max(max_drop, 100 / examples)
+    if expected - found <= allowed + 1e-6:
+        return None
+    return UserError(
+        f"the {what} loses {expected - found:.2f} points of {metric} on {examples} examples "
+        f"({expected:.2f} to {found:.2f}), at most {allowed:.2f} is expected",
+        "give more examples to measure it better, or accept the loss with a larger --max-drop",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledTexts:
+    """Examples of a task about texts, whose labels an artifact is scored by."""
+
+    task: TextTask
+    examples: Sequence[Example]
+
+
+class Judge(ABC):
+    """Holds artifacts against a checkpoint on the same inputs, and remembers what the checkpoint said.
+
+    `about` is what the manifest says of the measurement: on how much, and the checkpoint's own scores.
+    """
+
+    about: dict[str, Any]
+    _expected: np.ndarray
+
+    def measure(self, runtime: Runtime) -> dict[str, float]:
+        """The figures of an artifact: `max_logit_difference`, and how well it does the task.
+
+        Raises `UserError` where a logit of the checkpoint or the artifact is not finite.
+        """
+        logits, figures = self._run(runtime)
+        _check_finite("checkpoint", self._expected, "the checkpoint itself is broken: train it again")
+        _check_finite(f"{runtime.precision} model", logits, _REPORT)
+        return {"max_logit_difference": float(np.abs(logits - self._expected).max()), **figures}
+
+    def fault(self, precision: str, figures: Mapping[str, float]) -> UserError | None:
+        """Why an artifact with these figures must not be written; None where it may. fp32 must be exact."""
+        what = f"{precision} model"
+        difference = figures["max_logit_difference"]
+        if precision not in EXACT:
+            return self._loss(what, figures)
+        if difference > LOGIT_TOLERANCE:
+            return UserError(
+                f"the {what} differs from the checkpoint by {difference:.3g} in a logit, "
+                f"at most {LOGIT_TOLERANCE:g} is expected",
+                _REPORT,
+            )
+        return self._difference(what, figures)
+
+    @abstractmethod
+    def _run(self, runtime: Runtime) -> tuple[np.ndarray, dict[str, float]]:
+        """All logits in one array, and the figures of the task."""
+
+    @abstractmethod
+    def _difference(self, what: str, figures: Mapping[str, float]) -> UserError | None:
+        """Why an artifact whose logits are right is still not exact."""
+
+    @abstractmethod
+    def _loss(self, what: str, figures: Mapping[str, float]) -> UserError | None:
+        """Why an artifact of fewer bits loses too much."""
+
+
+class _QuestionAnsweringJudge(Judge):
+    """Asks the questions; with gold answers it is F1 that counts, without them the share of same answers."""
+
+    def __init__(
+        self,
+        reference: Runtime,
+        questions: Sequence[Question],
+        max_length: int,
+        max_drop: float,
+        fixed_length: int | None,
+    ) -> None:
+        self._questions = questions
+        self._with_gold = [question for question in questions if question.answers]
+        self._max_length, self._max_drop, self._fixed_length = max_length, max_drop, fixed_length
+        self._answers: dict[str, list[Answer]] = {}
+        self._expected, self._answers, self._scores = self._ask(reference)
+        self.about = {"questions": len(questions), "checkpoint": self._scores}
+
+    def _ask(self, runtime: Runtime) -> tuple[np.ndarray, dict[str, list[Answer]], dict[str, float]]:
+        recorded = _Recorded(runtime, self._fixed_length)
+        # Without the temperature, which would stretch the differences that rounding may make between scores.
+        answerer = QuestionAnswerer(recorded, max_length=self._max_length, decoding=Decoding())
+        answers = answerer.ask_all(self._questions)
+        best = {identifier: ranked[0].text for identifier, ranked in answers.items()}
+        return recorded.logits(), answers, score_squad(self._with_gold, best) if self._with_gold else {}
+
+    def _run(self, runtime: Runtime) -> tuple[np.ndarray, dict[str, float]]:
+        logits, answers, scores = self._ask(runtime)
+        same = sum(_same_answer(self._answers[key], ranked[0]) for key, ranked in answers.items())
+        return logits, {"same_answers": 100 * same / len(self._questions), **scores}
+
+    def _difference(self, what: str, figures: Mapping[str, float]) -> UserError | None:
+        return _agreement_fault(what, figures["same_answers"], 100.0)
+
+    def _loss(self, what: str, figures: Mapping[str, float]) -> UserError | None:
+        if not self._with_gold:
+            return _agreement_fault(what, figures["same_answers"], LEAST_AGREEMENT)
+        return _drop_fault(what, "F1", self._scores["f1"], figures["f1"], len(self._with_gold), self._max_drop)
+
+
+class _MaskedLMJudge(Judge):
+    """Fills in every token of the questions' contexts."""
+
+    def __init__(
+        self,
+        reference: Runtime,
+        questions: Sequence[Question],
+        max_length: int,
+    ) -> None:
+        tokenizer = load_tokenizer(reference.folder)
+        self._special = special_tokens(tokenizer)
+        texts = list(dict.fromkeys(question.context for question in questions))[:_MASKED_LM_TEXTS]
+        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+        self._ids = [[self._special.cls, *each.ids[: max_length - 2], self._special.sep] for each in encodings]
+        self._expected = self._logits(reference)
+        self.about = {"texts": len(texts)}
+
+    def _logits(self, runtime: Runtime) -> np.ndarray:
+        # One text at a time: logits over a vocabulary are large.
+        rows = [runtime(*pad([ids], self._special.pad, runtime.fixed_length)) for ids in self._ids]
+        return np.concatenate([row["logits"][0, : len(ids)] for row, ids in zip(rows, self._ids, strict=True)])
+
+    def _run(self, runtime: Runtime) -> tuple[np.ndarray, dict[str, float]]:
+        logits_TV = self._logits(runtime)
+        same_T = logits_TV.argmax(axis=1) == self._expected.argmax(axis=1)
+        return logits_TV, {"same_words": 100 * float(same_T.mean())}
+
+    def _difference(self, what: str, figures: Mapping[str, float]) -> UserError | None:
+        return _agreement_fault(what, figures["same_words"], LEAST_AGREEMENT)
+
+    _loss = _difference
+
+
+class _TextJudge(Judge):
+    """Classifies texts; with their labels it is the task's metric that counts, without them the share of same ones."""
+
+    def __init__(
+        self,
+        reference: Runtime,
+        questions: Sequence[Question],
+        max_length: int,
+        max_drop: float,
+        labelled: LabelledTexts | None,
+    ) -> None:
+        self._labelled, self._max_drop = labelled, max_drop
+        if labelled is not None:
+            examples = list(labelled.examples)
+            config = read_json(reference.folder / "config.json")
+            self._labels = labels_for(labelled.task, config, reference.folder)
+        else:
+            contexts = list(dict.fromkeys(question.context for question in questions))
+            examples = [Example(str(number), text, None, "") for number, text in enumerate(contexts)]
+            examples += [Example(question.id, question.question, question.context, "") for question in questions]
+        self._ids = encode(examples, load_tokenizer(reference.folder), max_length)
+        self._expected = predict_texts(reference, self._ids)
+        self._scores = self._score(self._expected)
+        self.about = {"texts": len(examples), **({"checkpoint": self._scores} if self._scores else {})}
+
+    def _score(self, logits_NC: np.ndarray) -> dict[str, float]:
+        if self._labelled is None:
+            return {}
+        predicted = decide(logits_NC, self._labels)
+        scores = score_sets(self._labelled.task, {"": self._labelled.examples}, predicted)
+        return {name: value for name, value in scores.items() if name != "examples"}
+
+    def _run(self, runtime: Runtime) -> tuple[np.ndarray, dict[str, float]]:
+        logits_NC = predict_texts(runtime, self._ids)
+        if logits_NC.shape[1] == 1:  # of a regression there is no label to agree on
+            return logits_NC, self._score(logits_NC)
+        same_N = logits_NC.argmax(axis=1) == self._expected.argmax(axis=1)
+        return logits_NC, {"same_labels": 100 * float(same_N.mean()), **self._score(logits_NC)}
+
+    def _difference(self, what: str, figures: Mapping[str, float]) -> UserError | None:
+        return _agreement_fault(what, figures.get("same_labels", 100.0), LEAST_AGREEMENT)
+
+    def _loss(self, what: str, figures: Mapping[str, float]) -> UserError | None:
+        if self._labelled is None:
+            return self._difference(what, figures)
+        name, found, examples = self._labelled.task.name, figures["score"], len(self._labelled.examples)
+        return _drop_fault(what, f"{name} score", self._scores["score"], found, examples, self._max_drop)
+
+
+def judge(
+    reference: Runtime,
+    questions: Sequence[Question],
+    *,
+    task: Task,
+    max_length: int,
+    max_drop: float,
+    fixed_length: int | None = None,
+    labelled: LabelledTexts | None = None,
+) -> Judge:
+    """The judge for a task, after it has run the checkpoint.
+
+    fp32 must give the same logits, to `LOGIT_TOLERANCE`, and the same answers. Fewer bits must not lose more than
+    `max_drop` points of F1 or of a task's score, nor more than one answer where that counts for more; without gold
+    answers or labels they must agree on `LEAST_AGREEMENT` per cent of the answers, words or labels. Masked language
+    models run on the questions' contexts, text classifiers on `labelled`, else on those contexts and on pairs of a
+    question and its context. `fixed_length` is the only input length of the artifacts, None where they take any.
+    """
+    if task == "question-answering":
+        return _QuestionAnsweringJudge(reference, questions, max_length, max_drop, fixed_length)
+    if task == "text-classification":
+        return _TextJudge(reference, questions, max_length, max_drop, labelled)
+    return _MaskedLMJudge(reference, questions, max_length)
+
+
+def check_outputs(court: Judge, artifacts: Mapping[str, Runtime]) -> dict[str, Any]:
+    """Measure the artifacts, by name, and raise `UserError` for the first that must not be written."""
+    measured = dict(court.about)
+    for name, runtime in artifacts.items():
+        measured[name] = court.measure(runtime)
+        if fault := court.fault(runtime.precision, measured[name]):
+            raise fault
+    return measured
 
 
 def _same_answer(expected: Sequence[Answer], found: Answer) -> bool:
@@ -125,112 +333,6 @@ def _same_answer(expected: Sequence[Answer], found: Answer) -> bool:
     scores = {(answer.start, answer.end): answer.score for answer in expected}
     # A span's logit is a sum of two, and each of the two spans compared may be off by as much.
     return scores.get((found.start, found.end), 0.0) >= expected[0].score * math.exp(-4 * LOGIT_TOLERANCE)
-
-
-def _check_question_answering(
-    reference: Runtime,
-    artifacts: Mapping[str, Runtime],
-    questions: Sequence[Question],
-    max_length: int,
-    max_drop: float,
-) -> dict[str, Any]:
-    fixed_length = next(iter(artifacts.values())).fixed_length
-    with_gold = [question for question in questions if question.answers]
-
-    def run(runtime: Runtime) -> tuple[np.ndarray, dict[str, list[Answer]], dict[str, float]]:
-        recorded = _Recorded(runtime, fixed_length)
-        # Without the temperature, which would stretch the differences that rounding may make between scores.
-        answers = QuestionAnswerer(recorded, max_length=max_length, decoding=Decoding()).ask_all(questions)
-        best = {identifier: ranked[0].text for identifier, ranked in answers.items()}
-        return recorded.logits(), answers, score_squad(with_gold, best) if with_gold else {}
-
-    expected_logits, expected_answers, expected_scores = run(reference)
-    measured: dict[str, Any] = {"questions": len(questions), "checkpoint": expected_scores}
-    for precision, runtime in artifacts.items():
-        exact, what = runtime.precision == "fp32", f"{precision} model"
-        logits, answers, scores = run(runtime)
-        difference = _check_logits(what, logits, expected_logits, exact)
-        same = sum(_same_answer(expected_answers[key], ranked[0]) for key, ranked in answers.items())
-        agreement = 100 * same / len(questions)
-        if exact or not with_gold:
-            _check_agreement(what, agreement, exact)
-        else:
-            _check_drop(what, expected_scores["f1"], scores["f1"], len(with_gold), max_drop)
-        measured[precision] = {"max_logit_difference": difference, "same_answers": agreement, **scores}
-    return measured
-
-
-def _check_masked_lm(
-    reference: Runtime, artifacts: Mapping[str, Runtime], questions: Sequence[Question], max_length: int
-) -> dict[str, Any]:
-    tokenizer = load_tokenizer(reference.folder)
-    special = special_tokens(tokenizer)
-    texts = list(dict.fromkeys(question.context for question in questions))
-    differences: dict[str, list[float]] = {precision: [] for precision in artifacts}
-    same: dict[str, list[np.ndarray]] = {precision: [] for precision in artifacts}
-    # One text at a time: logits over a vocabulary are large.
-    for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
-        ids = [special.cls, *encoding.ids[: max_length - 2], special.sep]
-        for precision, runtime in artifacts.items():
-            padding = (runtime.fixed_length or len(ids)) - len(ids)
-            ids_1L = np.array([ids + [special.pad] * padding])
-            mask_1L = np.array([[1] * len(ids) + [0] * padding])
-            expected_LV = reference(ids_1L, mask_1L)["logits"][0, : len(ids)]
-            logits_LV = runtime(ids_1L, mask_1L)["logits"][0, : len(ids)]
-            what = f"{precision} model"
-            differences[precision].append(_check_logits(what, logits_LV, expected_LV, runtime.precision == "fp32"))
-            same[precision].append(logits_LV.argmax(axis=1) == expected_LV.argmax(axis=1))
-    measured: dict[str, Any] = {"texts": len(texts)}
-    for precision in artifacts:
-        agreement = 100 * float(np.concatenate(same[precision]).mean())
-        _check_agreement(f"{precision} model", agreement, exact=False)
-        measured[precision] = {"max_logit_difference": max(differences[precision]), "same_words": agreement}
-    return measured
-
-
-def _check_text_classification(
-    reference: Runtime, artifacts: Mapping[str, Runtime], questions: Sequence[Question], max_length: int
-) -> dict[str, Any]:
-    tokenizer = load_tokenizer(reference.folder)
-    contexts = list(dict.fromkeys(question.context for question in questions))
-    examples = [Example(str(number), text, None, "") for number, text in enumerate(contexts)]
-    examples += [Example(question.id, question.question, question.context, "") for question in questions]
-    ids = encode(examples, tokenizer, max_length)
-    expected_NC = predict_texts(reference, ids)
-    measured: dict[str, Any] = {"texts": len(ids)}
-    for precision, runtime in artifacts.items():
-        exact, what = runtime.precision == "fp32", f"{precision} model"
-        logits_NC = predict_texts(runtime, ids)
-        measured[precision] = {"max_logit_difference": _check_logits(what, logits_NC, expected_NC, exact)}
-        if logits_NC.shape[1] > 1:  # of a regression there is no label to agree on
-            same = 100 * float((logits_NC.argmax(axis=1) == expected_NC.argmax(axis=1)).mean())
-            _check_agreement(what, same, exact=False)
-            measured[precision]["same_labels"] = same
-    return measured
-
-
-def check_outputs(
-    reference: Runtime,
-    artifacts: Mapping[str, Runtime],
-    questions: Sequence[Question],
-    *,
-    task: Task,
-    max_length: int,
-    max_drop: float,
-) -> dict[str, Any]:
-    """Hold the artifacts, by precision, against the checkpoint on the same inputs, and return what was measured.
-
-    fp32 must give the same logits, to `LOGIT_TOLERANCE`, and the same answers. int8 must not lose more than `max_drop`
-    points of F1, nor more than one answer where that counts for more; without gold answers, and for models of another
-    task, it must agree on `LEAST_AGREEMENT` per cent of the answers, words or labels. Masked language models run on the
-    questions' contexts, text classifiers on those and on pairs of a question and its context. Raises `UserError` when a
-    check fails.
-    """
-    if task == "question-answering":
-        return _check_question_answering(reference, artifacts, questions, max_length, max_drop)
-    if task == "text-classification":
-        return _check_text_classification(reference, artifacts, questions, max_length)
-    return _check_masked_lm(reference, artifacts, questions, max_length)
 
 
 def check_package(package: Package, model: PlainEncoder, max_length: int) -> dict[str, Any]:

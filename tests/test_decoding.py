@@ -257,14 +257,9 @@ def test_a_cold_temperature_makes_the_gate_of_exports_no_stricter(
         ByToken(folder, {bridge: 5.0004, river: 5}),
     )
     context = "A bridge and then, well beyond any answer's length, " + "the " * 30 + "river"
-    measured = gate.check_outputs(
-        reference,
-        {"fp32": artifact},
-        [Question("q", "What?", context, ())],
-        task="question-answering",
-        max_length=384,
-        max_drop=1.0,
-    )
+    asked = [Question("q", "What?", context, ())]
+    court = gate.judge(reference, asked, task="question-answering", max_length=384, max_drop=1.0)
+    measured = gate.check_outputs(court, {"fp32": artifact})
     assert measured["fp32"]["same_answers"] == 100
     assert QuestionAnswerer(reference).ask("What?", context)[0].text == "river"
     assert QuestionAnswerer(artifact).ask("What?", context)[0].text == "bridge"

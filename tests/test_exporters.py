@@ -1,6 +1,7 @@
 """Exports: the plain encoder equals the library's, graphs and packages are what they claim, and the gate refuses."""
 
 import builtins
+import itertools
 import json
 import shutil
 from collections import Counter
@@ -35,7 +36,8 @@ from edge_distil.tokenization import load_tokenizer, special_tokens
 from exporters import export, gate
 from exporters.coreml import conversion, read_package
 from exporters.encoder import PlainEncoder
-from exporters.onnx import graph, write_graphs
+from exporters.onnx import graph, plan_for, write_graph
+from exporters.onnx.plan import Plan
 
 MAX_LENGTH = 64
 
@@ -165,15 +167,16 @@ def test_onnx_graphs_hold_fused_operators_and_dynamic_shapes(onnx_export):
     output, _ = onnx_export
     proto = onnx.load(output / "onnx/model.onnx")
     operators = Counter(node.op_type for node in proto.graph.node)
-    assert (operators["MultiHeadAttention"], operators["SkipLayerNormalization"], operators["BiasGelu"]) == (2, 4, 2)
+    assert (operators["MultiHeadAttention"], operators["LayerNormalization"], operators["BiasGelu"]) == (2, 5, 2)
     assert proto.producer_name == "edge-distil"
     for value in (*proto.graph.input, *proto.graph.output):
         assert [dimension.dim_param for dimension in value.type.tensor_type.shape.dim] == ["batch", "length"]
     quantized = onnx.load(output / "onnx/model_quantized.onnx")
     assert quantized.producer_name == "edge-distil"
     operators = Counter(node.op_type for node in quantized.graph.node)
-    # Six products in each of two layers are int8; the head's stays as it is.
-    assert (operators["MatMulInteger"], operators["MatMul"]) == (12, 1)
+    # Six products in each of two layers are int8, of four inputs; the head's stays as it is.
+    assert (operators["MatMulIntegerToFloat"], operators["MatMul"]) == (12, 1)
+    assert operators["DynamicQuantizeLinear"] == 8
 
 
 def test_onnx_graph_takes_any_batch_and_length_and_ignores_padding(bert, questions, tmp_path):
@@ -185,14 +188,18 @@ def test_onnx_graph_takes_any_batch_and_length_and_ignores_padding(bert, questio
     np.testing.assert_allclose(batch[2:, :10], alone, atol=1e-4)
 
 
-def test_int8_graph_is_at_most_27_percent_of_fp32(tmp_path):
-    """At DistilBERT's proportions: the position table, kept in fp32, is a small part of the weights."""
+@pytest.mark.parametrize(("precision", "share"), [("fp16", 0.505), ("int8", 0.26), ("int4", 0.16)])
+def test_size_of_a_precision_against_fp32(tmp_path, precision, share):
+    """At DistilBERT's proportions: its own shares are 50.0, 25.2 and 14.4 %."""
     model = random_model(
         DistilBertForQuestionAnswering, 8000, dim=256, n_layers=3, hidden_dim=1024, max_position_embeddings=64
     )
-    paths = write_graphs(PlainEncoder.from_library(model, 3), tmp_path)
-    sizes = {precision: (tmp_path / path).stat().st_size for precision, path in paths.items()}
-    assert sizes["int8"] <= 0.27 * sizes["fp32"]
+    plain = PlainEncoder.from_library(model, 3)
+    sizes = {
+        name: (tmp_path / write_graph(plain, tmp_path, plan_for(name, "x86"))).stat().st_size
+        for name in ("fp32", precision)
+    }
+    assert sizes[precision] <= share * sizes["fp32"]
 
 
 def test_same_checkpoint_gives_the_same_bytes(distilbert, onnx_export, questions, tmp_path):
@@ -264,8 +271,8 @@ def test_gate_refuses_a_text_classifier_with_a_weight_that_was_changed(
 def test_gate_refuses_a_graph_with_two_weights_swapped(distilbert, questions, tmp_path, monkeypatch):
     build = graph.build_graph
 
-    def tampered(model: PlainEncoder) -> onnx.ModelProto:
-        proto = build(model)
+    def tampered(model: PlainEncoder, plan: Plan) -> onnx.ModelProto:
+        proto = build(model, plan)
         weights = {weight.name: weight for weight in proto.graph.initializer}
         weights["layers.0.query.weight"].name = "layers.0.key.weight"
         weights["layers.0.key.weight"].name = "layers.0.query.weight"
@@ -283,9 +290,10 @@ def test_gate_refuses_int8_that_loses_answers_and_keeps_what_was_there(onnx_expo
     shutil.copytree(output, tmp_path / "out")
     before = read_manifest(tmp_path / "out")
     monkeypatch.setattr(gate, "score_squad", lambda asked, predictions: {"f1": next(scores), "exact_match": 0.0})
-    scores = iter([90.0, 90.0, 40.0])
+    scores = itertools.chain([90.0, 90.0], itertools.repeat(40.0))
     source = Path(before["inputs"]["model"]["path"])
-    with pytest.raises(UserError, match=r"int8 model loses 50\.00 points of F1 .*\(90\.00 to 40\.00\)") as refusal:
+    message = r"int8 model loses 50\.00 points of F1 .*\(90\.00 to 40\.00\).* most sensitive parts of 10 in fp32"
+    with pytest.raises(UserError, match=message) as refusal:
         export(source, tmp_path / "out", format="onnx", questions=questions, max_length=MAX_LENGTH, overwrite=True)
     assert "--max-drop" in refusal.value.hint
     assert read_manifest(tmp_path / "out") == before

@@ -8,7 +8,12 @@ import onnxruntime
 from edge_distil.errors import UserError
 
 # The names that transformers.js and optimum look for, best for the CPU first.
-GRAPHS = {"int8": "onnx/model_quantized.onnx", "fp32": "onnx/model.onnx"}
+GRAPHS = {
+    "int8": "onnx/model_quantized.onnx",
+    "fp32": "onnx/model.onnx",
+    "int4": "onnx/model_q4.onnx",
+    "fp16": "onnx/model_fp16.onnx",
+}
 
 
 class OnnxRuntime:
@@ -18,7 +23,7 @@ class OnnxRuntime:
     fixed_length: int | None = None
 
     def __init__(self, folder: Path, *, precision: str | None = None, threads: int | None = None) -> None:
-        """Open the graph of a precision, or the smallest one there. Raises `UserError` when there is none."""
+        """Open the graph of a precision, or the first of `GRAPHS` there is. Raises `UserError` when there is none."""
         present = [key for key, relative in GRAPHS.items() if (folder / relative).is_file()]
         if not present or (precision and precision not in present):
             raise UserError(
@@ -30,6 +35,9 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: one for every core
         options.log_severity_level = 3
+        # Its threads would otherwise go on turning between calls, and take the cores from whoever runs next: another
+        # model that is measured in turn, or the caller.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         path = folder / GRAPHS[self.precision]
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
