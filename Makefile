@@ -1,8 +1,10 @@
 # Every target makes what it needs in .venv; nothing has to be installed first but Python 3.11 to 3.13.
 PYTHON ?= python3
 BIN := .venv/bin
+# Where other runtimes are installed for their tests, some 2 GB, outside the checkout.
+ELSEWHERE ?= $(HOME)/.cache/edge-distil/elsewhere
 
-.PHONY: install quickstart test lint bench clean
+.PHONY: install quickstart test test-elsewhere lint bench clean
 
 install: .venv/installed
 
@@ -17,6 +19,9 @@ quickstart: install
 
 test: install
 	$(BIN)/python -m pytest
+
+test-elsewhere: install
+	EDGE_DISTIL_ELSEWHERE=$(ELSEWHERE) $(BIN)/python -m pytest -rs tests/test_elsewhere.py
 
 lint: install
 	$(BIN)/ruff format --check .

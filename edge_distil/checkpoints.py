@@ -22,7 +22,7 @@ from edge_distil.errors import UserError
 
 MANIFEST = "edge_distil.json"
 FORMAT = 1
-_VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "onnx", "onnxruntime", "coremltools")
+_VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "onnx", "onnxruntime", "coremltools", "openvino", "nncf")
 
 
 def sha256_file(path: Path) -> str:
@@ -186,7 +186,7 @@ def write_manifest(
 ) -> None:
     """Write `edge_distil.json` into a finished folder. Call it last: it records the checksum of every file there.
 
-    `kind` is "checkpoint", "onnx" or "coreml"; `task` is "masked-lm" or "question-answering"; `config` is
+    `kind` is "checkpoint", "onnx", "coreml" or "openvino"; `task` is "masked-lm" or "question-answering"; `config` is
     what the command was run with and can be given back to it; `inputs` maps a name to what `describe_input` returned.
     """
     manifest = {

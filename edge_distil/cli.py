@@ -692,7 +692,7 @@ def export(
     model: Annotated[
         Path | None, typer.Argument(help="Checkpoint folder. Default: the starter's question-answering teacher.")
     ] = None,
-    format: Annotated[str, typer.Option(help="onnx or coreml (fp16 ML program).")] = "onnx",
+    format: Annotated[str, typer.Option(help="onnx, coreml (fp16 ML program) or openvino (fp16 and int8).")] = "onnx",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to write. Default: runs/export-FORMAT.")
     ] = None,
@@ -712,7 +712,7 @@ def export(
         str, typer.Option(help="ONNX: dynamic, or static: the range of activations is found beforehand.")
     ] = "dynamic",
     calibration: Annotated[
-        Path | None, typer.Option(help="SQuAD file that static quantisation is calibrated on. Default: that of --eval.")
+        Path | None, typer.Option(help="SQuAD file to calibrate static or OpenVINO's int8 on. Default: that of --eval.")
     ] = None,
     calibration_method: Annotated[
         str, typer.Option(help="How static quantisation finds a range: percentile, entropy or minmax.")
@@ -744,7 +744,7 @@ def export(
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Export a checkpoint to ONNX or Core ML, checked against the checkpoint before it is written.
+    """Export a checkpoint to ONNX, Core ML or OpenVINO, checked against the checkpoint before it is written.
 
     Takes question-answering models, text classifiers and masked-LM models; `evaluate` runs the first two, `ask` and
     `bench` the first.
@@ -755,16 +755,16 @@ def export(
     from edge_distil.console import note
     from edge_distil.starter import teacher_folder
 
-    _choice("--format", format, "onnx", "coreml")
+    _choice("--format", format, "onnx", "coreml", "openvino")
     _choice("--target", target, "x86", "arm64", "web", "generic")
     _choice("--quantization", quantization, "dynamic", "static")
     _choice("--calibration-method", calibration_method, "percentile", "entropy", "minmax")
     precisions = ("fp32", "fp16", "int8", "int4")
     _choice("--precision", precision or "all", *precisions, "all")
-    if format == "coreml":
-        of_onnx = ("precision", "target", "quantization", "calibration", "calibration_method")
-        _refuse_given(context, of_onnx, "is for --format onnx, not for coreml")
-    if calibration and quantization == "dynamic":
+    if format != "onnx":
+        of_onnx = ["precision", "target", "quantization", "calibration_method"]
+        _refuse_given(context, [*of_onnx, *(["calibration"] if format == "coreml" else [])], format)
+    elif calibration and quantization == "dynamic":
         raise UserError("--calibration needs --quantization static", "add it, or leave --calibration out")
     folder = model or teacher_folder("question-answering")
     labelled = None
@@ -798,12 +798,12 @@ def export(
     )
 
 
-def _refuse_given(context: typer.Context, names: tuple[str, ...], why: str) -> None:
-    """Refuse options that the user gave and that would go unheard."""
+def _refuse_given(context: typer.Context, names: list[str], format: str) -> None:
+    """Refuse options of ONNX exports that the user gave with another format, where they would go unheard."""
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP"):
-            raise UserError(f"--{name.replace('_', '-')} {why}", "leave it out")
+            raise UserError(f"--{name.replace('_', '-')} is for --format onnx, not for {format}", "leave it out")
 
 
 def _labelled(task: str, model: Path, data: Path | None, count: int) -> Any:
@@ -832,6 +832,58 @@ def _plain(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    artifact: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Checkpoint, ONNX, OpenVINO or Core ML export. Default: the starter's question-answering teacher."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="SQuAD file to take questions from. Default: the starter's test set.")
+    ] = None,
+    checked_questions: Annotated[int, typer.Option(min=1, help="How many questions are asked.")] = 100,
+    threads: Threads = None,
+    config: Config = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check that a checkpoint or an export is whole and works. Needs the folder alone, and writes nothing.
+
+    Every file against its checksum, the tokeniser against the model; every graph is opened and run, its logits must be
+    finite, follow the text and not the padding; a question answerer is asked questions, each graph in turn. Ends with
+    status 2 when a check fails. A Core ML package is read back, and run on no machine but Apple's.
+
+    Example: edge-distil verify runs/qa-onnx --data dev-v1.1.json
+    """
+    from importlib.util import find_spec
+
+    from edge_distil import verification
+    from edge_distil.console import note
+    from edge_distil.starter import teacher_folder
+    from exporters.coreml import read_package
+
+    result = verification.verify(
+        artifact or teacher_folder("question-answering"),
+        questions=_answerable_questions(data)[:checked_questions],
+        read_package=read_package if find_spec("coremltools") else None,
+        threads=threads,
+        progress=note,
+    )
+    files = f"{result['files']['count']} files, {result['files']['bytes'] / 1e6:.1f} MB"
+    checks = [
+        f"  {'ok' if each['passed'] else 'FAILED'}  {each['check']}: {each['detail']}" for each in result["checks"]
+    ]
+    notes = [f"  note: {each}" for each in result["notes"]]
+    _finish(result, json_output, f"{result['artifact']}: {result['kind']}, {result['task']}, {files}", *checks, *notes)
+    faults = [each for each in result["checks"] if not each["passed"]]
+    if faults:
+        more = f" ({len(faults) - 1} more of the checks failed)" if len(faults) > 1 else ""
+        raise UserError(faults[0]["detail"] + more, faults[0]["hint"])
 
 
 @app.command()

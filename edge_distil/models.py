@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from edge_distil.checkpoints import read_manifest
+from edge_distil.checkpoints import read_json, read_manifest
 from edge_distil.errors import UserError
 from edge_distil.tasks import Task
 from edge_distil.tokenization import check_belongs, load_tokenizer
@@ -91,6 +91,14 @@ def load_config(folder: Path, task: Task) -> Any:
             f"use a folder of one of these: {', '.join(families.values())}",
         )
     return config
+
+
+def task_of(folder: Path) -> Task:
+    """What a folder without a manifest is for: as `config.json` names its class; answering where it names none."""
+    path = folder / "config.json"
+    architectures = (read_json(path).get("architectures") if path.is_file() else None) or [""]
+    tasks: dict[str, Task] = {"ForMaskedLM": "masked-lm", "ForSequenceClassification": "text-classification"}
+    return next((task for end, task in tasks.items() if architectures[0].endswith(end)), "question-answering")
 
 
 def labels_of_model(config: Mapping[str, Any]) -> list[str] | None:

@@ -17,9 +17,9 @@ import numpy as np
 from edge_distil import starter
 from edge_distil.checkpoints import MANIFEST, read_json, read_manifest, usable_positions
 from edge_distil.errors import UserError
-from edge_distil.models import load_config, resolve
+from edge_distil.models import load_config, resolve, task_of
 from edge_distil.qa import QuestionAnswerer
-from edge_distil.runtimes import Runtime
+from edge_distil.runtimes import Runtime, kind_of
 from edge_distil.tasks import Task
 from edge_distil.tasks.evaluation import predict
 from edge_distil.tasks.metrics import score_squad
@@ -65,14 +65,13 @@ def verify(
     threads: int | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> dict[str, Any]:
-    """Check a checkpoint, an ONNX export or a Core ML export, as far as this machine can.
+    """Check a checkpoint or an export, as far as this machine can.
 
-    `questions` are what a question answerer is asked, by default some hundred of the starter's
-    test set. `read_package` reads a Core ML
-    package, as `exporters.coreml.read_package` does; without it a package is not opened. `progress` is told each step
-    as it starts.
+    `questions` are what a question answerer is asked, by default some hundred of the starter's test set.
+    `read_package` reads a Core ML package, as `exporters.coreml.read_package` does; without it a package is not opened.
+    `progress` is told each step as it starts.
 
-    Returns `artifact`, `kind` ("checkpoint", "onnx", "coreml"), `task`, `files` with their `count` and `bytes`,
+    Returns `artifact`, `kind` ("checkpoint", "onnx", "openvino", "coreml"), `task`, `files` with `count` and `bytes`,
     `checks`, each with its name as `check`, `passed`, `detail` and, where it failed, a `hint`; `notes` on what was not
     checked; `measured`, what every graph scored; and `passed`. A folder whose files are not those of its manifest is
     looked at no further. Raises `UserError` only when there is no folder to check.
@@ -84,7 +83,7 @@ def verify(
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     manifest: dict[str, Any] = {}
     whole = _check_files(folder, files, manifest, report)
-    kind, task = manifest.get("kind") or _kind(folder), manifest.get("task") or _task(folder)
+    kind, task = manifest.get("kind") or kind_of(folder), manifest.get("task") or task_of(folder)
     # Each of these would fail, or mean nothing, after the one before it failed.
     if (
         whole
@@ -138,20 +137,6 @@ def _no_others(folder: Path, others: Sequence[Path]) -> str:
     return f"every file is in {MANIFEST}"
 
 
-def _kind(folder: Path) -> str:
-    if (folder / "onnx").is_dir():
-        return "onnx"
-    return "coreml" if any(folder.glob("*.mlpackage")) else "checkpoint"
-
-
-def _task(folder: Path) -> Task:
-    """The task that `config.json` names a class for; answering where it names none that is known."""
-    heads: dict[str, Task] = {"ForMaskedLM": "masked-lm", "ForSequenceClassification": "text-classification"}
-    path = folder / "config.json"
-    named = (read_json(path).get("architectures") or [""])[0] if path.is_file() else ""
-    return next((task for head, task in heads.items() if named.endswith(head)), "question-answering")
-
-
 def _starter_questions(passages: int | None = None) -> list[Question]:
     return parse_squad(starter.questions("test", passages=passages), "starter set, test")
 
@@ -171,16 +156,18 @@ def _tokenizer(folder: Path, task: Task) -> str:
     special_tokens(tokenizer)
     check_belongs(tokenizer, load_config(folder, task).vocab_size, folder)
     path = folder / "tokenizer_config.json"
-    settings = read_json(path)
+    read_json(path)
     # transformers makes its tokeniser from these settings too: where they say something else, it gives other ids.
-    library = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        library = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as fault:  # whatever a wrong value runs into
+        raise UserError(f"{path}: transformers makes no tokeniser of it: {str(fault).splitlines()[0]}", _COPY) from None
     for question in _starter_questions(passages=_TEXTS):
         for text in (question.question, question.context):
             ids = tokenizer.encode(text, add_special_tokens=False).ids
             if library(text, add_special_tokens=False)["input_ids"] != ids:
                 raise UserError(
-                    f"{path}: with do_lower_case {settings.get('do_lower_case')} transformers tokenises "
-                    f"{text[:40]!r} otherwise than tokenizer.json does",
+                    f"{path}: by it transformers tokenises {text[:40]!r} otherwise than by tokenizer.json",
                     "copy both files from the model that the weights belong to",
                 )
     return f"{tokenizer.get_vocab_size()} tokens, as the model has"
@@ -197,7 +184,7 @@ def _check_models(
 ) -> None:
     """Open, run and, where it answers questions, ask a checkpoint or every graph of an ONNX export."""
     progress("weights")
-    open_all = _open_onnx if kind == "onnx" else _open_checkpoint
+    open_all = {"onnx": _open_onnx, "openvino": _open_openvino}.get(kind, _open_checkpoint)
     positions = _positions(folder, task)
     running: dict[str, Runtime] = {}
     for precision, runtime in open_all(folder, task, threads, report).items():
@@ -244,7 +231,7 @@ def _open_onnx(folder: Path, task: Task, threads: int | None, report: _Report) -
 
     present = {precision: folder / graph for precision, graph in GRAPHS.items() if (folder / graph).is_file()}
     if not present:
-        report.check("graphs", _no_graph, folder)
+        report.check("graphs", _no_graph, folder, "onnx")
     for precision, path in present.items():
         report.check(f"{precision}: graph", load, precision, path)
     others = sorted(path.name for path in set((folder / "onnx").glob("*.onnx")) - set(present.values()))
@@ -255,8 +242,27 @@ def _open_onnx(folder: Path, task: Task, threads: int | None, report: _Report) -
     return opened
 
 
-def _no_graph(folder: Path) -> str:
-    raise UserError(f"{folder / 'onnx'}: holds no graph", "export it: edge-distil export MODEL --format onnx")
+def _open_openvino(folder: Path, task: Task, threads: int | None, report: _Report) -> dict[str, Runtime]:
+    from edge_distil.runtimes.openvino import MODELS, OpenVinoRuntime
+
+    opened: dict[str, Runtime] = {}
+
+    def load(precision: str, path: Path) -> str:
+        runtime = OpenVinoRuntime(folder, precision=precision, threads=threads)
+        _check_names("outputs", runtime.outputs, _outputs(task), path)
+        opened[precision] = runtime
+        return "opens"
+
+    present = {precision: folder / model for precision, model in MODELS.items() if (folder / model).is_file()}
+    if not present:
+        report.check("graphs", _no_graph, folder, "openvino")
+    for precision, path in present.items():
+        report.check(f"{precision}: graph", load, precision, path)
+    return opened
+
+
+def _no_graph(folder: Path, format: str) -> str:
+    raise UserError(f"{folder / format}: holds no graph", f"export it: edge-distil export MODEL --format {format}")
 
 
 def _outputs(task: Task) -> tuple[str, ...]:
@@ -350,8 +356,8 @@ def _ask(
         scored = f"exact match {figures['exact_match']:.2f}, F1 {figures['f1']:.2f} on {len(questions):,} questions"
         if agreed < LEAST_AGREEMENT:
             raise UserError(
-                f"the {precision} graph gives {agreed:.1f} % of the {best} one's answers to {len(questions)} questions, "
-                f"at least {LEAST_AGREEMENT:g} % is expected",
+                f"the {precision} graph gives {agreed:.1f} % of the {best} one's answers, at least "
+                f"{LEAST_AGREEMENT:g} % is expected ({len(questions)} questions)",
                 "are they of one model? Export it again, in more bits where this one loses too much",
             )
         return scored if precision == best else f"{scored}, {agreed:.1f} % of {best}'s answers"

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edge_distil.checkpoints import check_output, describe_input, new_folder, read_json, read_manifest, write_manifest
+from edge_distil.checkpoints import check_output, describe_input, new_folder, read_manifest, write_manifest
 from edge_distil.errors import UserError
-from edge_distil.models import resolve
+from edge_distil.models import resolve, task_of
 from edge_distil.report.precisions import plot_family
 from edge_distil.runtimes import Runtime
 from edge_distil.runtimes.onnx import GRAPHS
@@ -30,21 +30,11 @@ from exporters.onnx import Target
 from exporters.onnx.calibration import Method
 from exporters.onnx.plan import Plan, Precision
 
-Format = Literal["onnx", "coreml"]
+Format = Literal["onnx", "coreml", "openvino"]
 
 _SAMPLES = 64  # texts that activations are calibrated on, and that tell which parts suffer from few bits
 _TIMED, _ROUNDS = 8, 4  # texts and rounds of a latency
 _SHORTEST = 16  # a window must have room for a question, its separators and some context
-
-
-def checkpoint_task(folder: Path) -> Task:
-    """What a checkpoint was made for: as its manifest says, else as `config.json` names its class, else answering."""
-    manifest = read_manifest(folder)
-    if manifest is not None:
-        return manifest["task"]
-    architectures = read_json(folder / "config.json").get("architectures") or [""]
-    tasks: dict[str, Task] = {"ForMaskedLM": "masked-lm", "ForSequenceClassification": "text-classification"}
-    return next((task for end, task in tasks.items() if architectures[0].endswith(end)), "question-answering")
 
 
 def _check_length(max_length: int, model: PlainEncoder) -> None:
@@ -57,7 +47,9 @@ def _check_length(max_length: int, model: PlainEncoder) -> None:
 
 
 def _bytes(path: Path) -> int:
-    """Size of a file, or of all files of a package."""
+    """Size of a file, with the weights of an OpenVINO graph, which lie beside it; or of all files of a package."""
+    if path.suffix == ".xml":
+        return path.stat().st_size + path.with_suffix(".bin").stat().st_size
     return path.stat().st_size if path.is_file() else sum(_bytes(entry) for entry in path.iterdir())
 
 
@@ -134,7 +126,7 @@ def _latency(runtimes: Mapping[str, Runtime], samples: Sequence[np.ndarray]) -> 
     return {name: round(1000 * median(times[len(times) // _ROUNDS :]), 2) for name, times in seconds.items()}
 
 
-def _samples(task: Task, folder: Path, questions: Sequence[Question], max_length: int) -> list[np.ndarray]:
+def samples_of(task: Task, folder: Path, questions: Sequence[Question], max_length: int) -> list[np.ndarray]:
     """Token ids [1, L] of the first questions with their contexts, or of texts: what the model is used on."""
     tokenizer = load_tokenizer(folder)
     some = questions[:_SAMPLES]
@@ -144,6 +136,26 @@ def _samples(task: Task, folder: Path, questions: Sequence[Question], max_length
         texts = dict.fromkeys(question.context for question in some)
         ids = encode([Example(str(number), text, None, "") for number, text in enumerate(texts)], tokenizer, max_length)
     return [np.array([each]) for each in ids[:_SAMPLES]]
+
+
+def _write_openvino(
+    plain: PlainEncoder,
+    staging: Path,
+    court: gate.Judge,
+    samples: Sequence[np.ndarray],
+    progress: Callable[[str], None],
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Write fp16 and int8. Returns as `_write_onnx` does."""
+    from edge_distil.runtimes.openvino import OpenVinoRuntime
+    from exporters.openvino import convert
+
+    calibration = [(ids_1L, np.ones_like(ids_1L)) for ids_1L in samples]
+    paths: dict[str, str] = {}
+    for precision in ("fp16", "int8"):
+        progress(f"writing {precision}")
+        paths[precision] = convert(plain, staging, precision=precision, calibration=calibration)
+    runtimes = {precision: OpenVinoRuntime(staging, precision=precision) for precision in paths}
+    return paths, gate.check_outputs(court, runtimes)
 
 
 def _write_coreml(
@@ -204,7 +216,8 @@ def export(
         raise UserError("there is no question to check the export with", "give a SQuAD file with at least one question")
     progress("reading the checkpoint")
     folder = resolve(model)
-    task = task or checkpoint_task(folder)
+    manifest = read_manifest(folder)
+    task = task or (manifest["task"] if manifest else task_of(folder))
     reference = TorchRuntime.load(folder, task=task)
     tokenizer = load_tokenizer(folder)
     plain = PlainEncoder.from_library(reference.model, special_tokens(tokenizer).sep)
@@ -226,9 +239,11 @@ def export(
             fixed_length=max_length if format == "coreml" else None,
             labelled=labelled,
         )
+        samples = samples_of(task, folder, calibration or questions, max_length)
         if format == "onnx":
-            samples = _samples(task, folder, calibration or questions, max_length)
             paths, measured = _write_onnx(plain, staging, court, onnx or OnnxOptions(), samples, progress)
+        elif format == "openvino":
+            paths, measured = _write_openvino(plain, staging, court, samples, progress)
         else:
             progress("converting to Core ML")
             paths, measured = _write_coreml(plain, staging, court, max_length, f"{folder.name}, {task}.", source)

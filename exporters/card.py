@@ -28,8 +28,24 @@ Drag `model.mlpackage` and `tokenizer.json` into an Xcode project; Xcode makes a
 int32 `[1, {max_length}]`, padded to that length with a mask of 0, and gives {outputs} in float32; segments and
 positions are computed inside.
 """
+_OPENVINO = """\
+```python
+import openvino
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("tokenizer.json")
+model = openvino.compile_model("{graph}", "CPU", {{"PERFORMANCE_HINT": "LATENCY"}})
+encoding = tokenizer.encode({texts})
+found = model({{"input_ids": [encoding.ids], "attention_mask": [encoding.attention_mask]}})
+{outputs} = [found[index] for index in range({count})]
+```
+
+{graphs} The weights lie beside each in a `.bin` file. Both take `input_ids` and `attention_mask`, int64
+`[batch, length]`, and were checked with up to {max_length} tokens; segments and positions are computed inside.
+"""
 FAMILY_PLOT = "precisions.png"
-_HOW_TO = {"onnx": _ONNX, "coreml": _COREML}
+_HOW_TO = {"onnx": _ONNX, "coreml": _COREML, "openvino": _OPENVINO}
+_NAMES = {"onnx": "ONNX", "coreml": "Core ML", "openvino": "OpenVINO"}
 _TEXTS = {
     "question-answering": '"Who wrote it?", "Ada wrote it."',
     "text-classification": '"What a film."',
@@ -73,13 +89,14 @@ def model_card(
     measured: Mapping[str, Any],
 ) -> str:
     """The Markdown text of an export's README: `paths` are its files by precision, `measured` is the gate's."""
-    names = ", ".join(outputs) if format == "onnx" else " and ".join(f"`{name}`" for name in outputs)
+    names = " and ".join(f"`{name}`" for name in outputs) if format == "coreml" else ", ".join(outputs)
     listed = ", ".join(f"`{path}` is {precision}" for precision, path in paths.items()) + "."
     how_to = _HOW_TO[format].format(
         graph=paths.get("int8", next(iter(paths.values()))),
         graphs=listed,
         texts=_TEXTS[task],
-        outputs=names,
+        outputs=names if len(outputs) > 1 or format != "openvino" else f"{names},",
+        count=len(outputs),
         max_length=max_length,
     )
     timed = any(isinstance(figures, Mapping) and "median_ms" in figures for figures in measured.values())
@@ -91,7 +108,7 @@ pipeline_tag: {"fill-mask" if task == "masked-lm" else task}
 tags: [edge-distil, {format}]
 ---
 
-# {source}, exported to {"ONNX" if format == "onnx" else "Core ML"}
+# {source}, exported to {_NAMES[format]}
 
 Made by `edge-distil export`; `edge_distil.json` says from what, with which versions, and the checksum of every file.
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from edge_distil.runtimes.torch import TorchRuntime, model_inputs
 from edge_distil.tasks.evaluation import evaluate_texts
 from edge_distil.tasks.texts import GLUE, TEXT, Example
 from edge_distil.tokenization import load_tokenizer, special_tokens
-from exporters import export, gate
+from exporters import OnnxOptions, export, gate
 from exporters.coreml import conversion, read_package
 from exporters.encoder import PlainEncoder
 from exporters.onnx import graph, plan_for, write_graph
@@ -248,6 +249,56 @@ def test_text_classifier_export_is_found_out_and_scores_as_its_checkpoint(
         figures.append([[error["id"] for error in found["errors"]], *(found[name] for name in task.metrics)])
     assert figures[0][0] == figures[1][0]
     assert figures[0][1:] == pytest.approx(figures[1][1:], abs=1e-3)
+
+
+def test_int8_of_a_text_classifier_is_scored_on_labels_where_they_are_given(save, tokenizer, questions, tmp_path):
+    checkpoint = save(random_model(DistilBertForSequenceClassification, tokenizer.get_vocab_size(), num_labels=2))
+    contexts = list(dict.fromkeys(question.context for question in questions))
+    examples = [Example(str(n), text, None, "01"[n % 2]) for n, text in enumerate(contexts)]
+    labelled = gate.LabelledTexts(GLUE["cola"], examples)
+    options = {"format": "onnx", "questions": questions, "max_length": MAX_LENGTH, "labelled": labelled}
+    measured = export(checkpoint, tmp_path / "out", max_drop=100, **options)["gate"]
+    assert measured["texts"] == len(examples)
+    assert measured["checkpoint"]["matthews"] == pytest.approx(measured["fp32"]["matthews"])
+    assert {"matthews", "score", "same_labels"} <= measured["int8"].keys()
+
+
+def test_family_is_timed_compared_and_drawn(distilbert, questions, tmp_path):
+    options = OnnxOptions(precisions=("fp32", "fp16", "int8", "int4"), target="x86", family=True)
+    output = tmp_path / "out"
+    result = export(
+        distilbert, output, format="onnx", questions=questions[:4], max_length=MAX_LENGTH, max_drop=100, onnx=options
+    )
+    sizes = {file["precision"]: file["bytes"] for file in result["files"]}
+    assert list(sizes) == ["fp32", "fp16", "int8", "int4"]
+    assert sizes["fp32"] > sizes["fp16"] > sizes["int8"] > sizes["int4"]
+    assert all(result["gate"][precision]["median_ms"] > 0 for precision in sizes)
+    card = (output / "README.md").read_text()
+    assert "| int4 |" in card
+    assert "![Size against quality](precisions.png)" in card
+    assert (output / "precisions.png").read_bytes().startswith(b"\x89PNG")
+    assert open_runtime(output).precision == "int8"
+    for precision in sizes:
+        assert open_runtime(output, precision=precision).precision == precision
+
+
+def test_int8_that_loses_too_much_keeps_its_worst_parts_and_says_which(save, tokenizer, questions, tmp_path):
+    model = random_model(DistilBertForQuestionAnswering, tokenizer.get_vocab_size())
+    with torch.no_grad():
+        # Its input's few large values leave none of 255 steps to the others.
+        model.distilbert.transformer.layer[0].ffn.lin1.bias[:2] = 3000.0
+        model.distilbert.transformer.layer[0].ffn.lin2.weight[:, :2] = 0.0
+    checkpoint = save(model)
+    without_gold = [replace(question, answers=()) for question in questions]
+    options = OnnxOptions(precisions=("int8",), target="x86")
+    result = export(
+        checkpoint, tmp_path / "out", format="onnx", questions=without_gold, max_length=MAX_LENGTH, onnx=options
+    )
+    search = result["gate"]["int8"]["search"]
+    assert "layers.0.output" in search["kept"]
+    assert search["kept_in"] == "fp32"
+    assert search["tried"]["0"]["same_answers"] < gate.LEAST_AGREEMENT <= result["gate"]["int8"]["same_answers"]
+    assert "layers.0.output" in (tmp_path / "out/README.md").read_text()
 
 
 def test_gate_refuses_a_text_classifier_with_a_weight_that_was_changed(

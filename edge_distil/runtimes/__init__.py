@@ -29,21 +29,33 @@ class Runtime(Protocol):
         ...
 
 
+def kind_of(folder: Path) -> str:
+    """The kind of a model folder without a manifest, by what is there: "checkpoint", "onnx", "openvino" or "coreml"."""
+    for kind in ("onnx", "openvino"):
+        if (folder / kind).is_dir():
+            return kind
+    return "coreml" if any(folder.glob("*.mlpackage")) else "checkpoint"
+
+
 def open_runtime(
     folder: Path, *, task: Task = "question-answering", precision: str | None = None, threads: int | None = None
 ) -> Runtime:
-    """The runtime that fits a folder: torch for a checkpoint, ONNX Runtime for an ONNX export.
+    """The runtime that fits a folder: torch for a checkpoint, ONNX Runtime or OpenVINO for an export to it.
 
-    `precision` picks one graph of an ONNX export (its int8 graph by default, where there is one). `threads` bounds the
+    `precision` picks one graph of an export (its int8 graph by default, where there is one). `threads` bounds the
     cores used. Raises `UserError` when the folder is of another kind, lacks that precision, or does not match its
     manifest.
     """
     manifest = read_manifest(folder)
-    kind = manifest["kind"] if manifest else ("onnx" if (folder / "onnx").is_dir() else "checkpoint")
+    kind = manifest["kind"] if manifest else kind_of(folder)
     if kind == "onnx":
         from edge_distil.runtimes.onnx import OnnxRuntime
 
         return OnnxRuntime(folder, precision=precision, threads=threads)
+    if kind == "openvino":
+        from edge_distil.runtimes.openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime(folder, precision=precision, threads=threads)
     if kind == "checkpoint":
         if precision not in (None, "fp32"):
             raise UserError(f"{folder}: a checkpoint runs in fp32, not {precision}", "export it for other precisions")
@@ -51,5 +63,6 @@ def open_runtime(
 
         return TorchRuntime.load(folder, task=task, threads=threads)
     raise UserError(
-        f"{folder}: a {kind} artifact cannot be run here", "give a checkpoint or an ONNX export of the same model"
+        f"{folder}: a {kind} artifact cannot be run here",
+        "give a checkpoint, or an ONNX or OpenVINO export of the same model",
     )

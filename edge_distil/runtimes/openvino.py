@@ -45,8 +45,9 @@ class OpenVinoRuntime:
     def __init__(self, folder: Path, *, precision: str | None = None, threads: int | None = None) -> None:
         """Open the model of a precision, or the smallest one there, for short times of single calls.
 
-        What is not int8 is computed in bf16 where the CPU has instructions for it, else in fp32. Raises `UserError` when
-        there is no such model, when a file of it is missing or broken, and without the package openvino.
+        What is not int8 is computed in bf16 where the CPU has instructions for it, else in fp32. `threads` bounds the
+        cores used. Raises `UserError` when there is no such model, when a file of it is missing or broken, and without
+        the package openvino.
         """
         present = [key for key, relative in MODELS.items() if (folder / relative).is_file()]
         if not present or (precision and precision not in present):

@@ -12,7 +12,7 @@ from torch import nn
 
 from exporters.encoder import PlainEncoder
 from exporters.onnx.plan import Activation, Plan, Precision
-from exporters.onnx.quantization import int4_blocks, int8_channels, int8_rows
+from exporters.onnx.quantization import channel_scales, int4_blocks, int8_channels, int8_rows
 
 
 def modules_of(model: PlainEncoder, part: str) -> list[nn.Linear | nn.Embedding]:
@@ -43,17 +43,21 @@ def rounded(values: torch.Tensor, activation: Activation | None) -> torch.Tensor
     return (codes.clamp(0, 255) - activation.zero_point) * activation.scale * smoothing
 
 
-def _stored(module: nn.Linear | nn.Embedding, precision: Precision, bits: int) -> torch.Tensor:
+def _stored(module: nn.Linear | nn.Embedding, precision: Precision, plan: Plan) -> torch.Tensor:
     """The weights that a precision keeps, [N, K] or [R, H] as they were."""
     weight = module.weight.detach().numpy()
     if precision == "int4":
         packed, scales = int4_blocks(weight)
         codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*scales.shape, -1).astype(np.float32) - 8
-        return torch.from_numpy((codes * scales[..., None]).reshape(len(weight), -1)[:, : weight.shape[1]])
+        values = (codes * scales[..., None]).reshape(len(weight), -1)[:, : weight.shape[1]]
+        if isinstance(module, nn.Linear) and plan.blocks_at_load:
+            channels_N1 = channel_scales(scales, plan.bits)[:, None]
+            values = np.rint(values / channels_N1) * channels_N1
+        return torch.from_numpy(values)
     if isinstance(module, nn.Embedding):
         rows, scales = int8_rows(weight)
         return torch.from_numpy(rows * scales[:, None])
-    channels, scales = int8_channels(weight.T, bits)
+    channels, scales = int8_channels(weight.T, plan.bits)
     return torch.from_numpy((channels * scales).T.copy())
 
 
@@ -65,7 +69,7 @@ def _in_precision(model: PlainEncoder, part: str, precision: Precision, plan: Pl
     hooks = []
     try:
         for module in modules:
-            module.weight.data = _stored(module, precision, plan.bits)
+            module.weight.data = _stored(module, precision, plan)
             if isinstance(module, nn.Linear):
                 hooks.append(module.register_forward_pre_hook(lambda _, given: (rounded(given[0], activation),)))
         yield
