@@ -168,7 +168,8 @@ def score(contender: str, source: Path, work: Path, questions: list[Any]) -> dic
     call = opened(contender, source, work)
 
     class Given:
-        name, precision, fixed_length, folder = contender, "", None, source
+        name, precision, folder = contender, "", source
+        fixed_length, batch_size = None, 1
         outputs = ("start_logits", "end_logits")
 
         def __call__(self, ids_BL: np.ndarray, mask_BL: np.ndarray) -> dict[str, np.ndarray]:

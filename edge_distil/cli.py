@@ -717,6 +717,10 @@ def export(
     calibration_method: Annotated[
         str, typer.Option(help="How static quantisation finds a range: percentile, entropy or minmax.")
     ] = "percentile",
+    with_tokenizer: Annotated[
+        bool,
+        typer.Option("--with-tokenizer", help="ONNX: also write graphs that take text, with the tokeniser inside."),
+    ] = False,
     task: Annotated[
         str | None,
         typer.Option(help="Of a text classifier: the task that the labels of --eval belong to, as in finetune."),
@@ -762,7 +766,7 @@ def export(
     precisions = ("fp32", "fp16", "int8", "int4")
     _choice("--precision", precision or "all", *precisions, "all")
     if format != "onnx":
-        of_onnx = ["precision", "target", "quantization", "calibration_method"]
+        of_onnx = ["precision", "target", "quantization", "calibration_method", "with_tokenizer"]
         _refuse_given(context, [*of_onnx, *(["calibration"] if format == "coreml" else [])], format)
     elif calibration and quantization == "dynamic":
         raise UserError("--calibration needs --quantization static", "add it, or leave --calibration out")
@@ -784,6 +788,7 @@ def export(
             quantization=quantization,  # type: ignore[arg-type]
             calibration_method=calibration_method,  # type: ignore[arg-type]
             family=precision == "all",
+            with_tokenizer=with_tokenizer,
         ),
         calibration=_answerable_questions(calibration) if calibration else None,
         labelled=labelled,

@@ -21,11 +21,12 @@ _AT_ONCE = 512
 def predict_windows(
     runtime: Runtime, prepared: Sequence[Window], pad_id: int, *, batch_size: int = 16
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Run windows in batches of like length, so that little is spent on padding.
+    """Run windows in batches of like length, so that little is spent on padding, or as many at once as it asks for.
 
     Yields (index of the window, start logits [L], end logits [L]) with L its own number of tokens, in no fixed order.
     """
     by_length = sorted(range(len(prepared)), key=lambda index: -len(prepared[index].input_ids))
+    batch_size = runtime.batch_size or batch_size
     for first in range(0, len(by_length), batch_size):
         indices = by_length[first : first + batch_size]
         logits = runtime(*pad([prepared[index].input_ids for index in indices], pad_id, runtime.fixed_length))

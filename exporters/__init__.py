@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -59,6 +60,7 @@ class OnnxOptions:
 
     "dynamic" int8 measures the range of activations as it runs; "static" has it from `calibration` questions, by one of
     the methods of `exporters.onnx.calibration`. `family` has the precisions timed and compared, in a table and a plot.
+    `with_tokenizer` writes beside every graph one that takes text (`exporters.onnx.tokenizer`).
     """
 
     precisions: Sequence[Precision] = ("fp32", "int8")
@@ -66,6 +68,7 @@ class OnnxOptions:
     quantization: Literal["dynamic", "static"] = "dynamic"
     calibration_method: Method = "percentile"
     family: bool = False
+    with_tokenizer: bool = False
 
 
 def _write_onnx(
@@ -74,9 +77,13 @@ def _write_onnx(
     court: gate.Judge,
     options: OnnxOptions,
     samples: Sequence[np.ndarray],
+    check_text: Callable[[Path, Runtime], dict[str, Any]] | None,
     progress: Callable[[str], None],
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """Write the graphs that the judge lets through. Returns the path of each precision, and what was measured of it."""
+    """Write the graphs that the judge lets through. Returns the path of each precision, and what was measured of it.
+
+    `check_text` writes the graph that takes text beside one that is there, and checks it.
+    """
     from edge_distil.runtimes.onnx import OnnxRuntime
     from exporters.onnx import plan_for, write_graph
     from exporters.onnx.calibration import calibrate
@@ -104,6 +111,10 @@ def _write_onnx(
             **fitted.figures,
             **({"search": fitted.search} if fitted.search else {}),
         }
+        if check_text is not None:
+            progress(f"putting the tokeniser into {precision}")
+            runtime = OnnxRuntime(staging, precision=precision)
+            measured[precision]["with_tokenizer"] = check_text(staging / paths[precision], runtime)
     if options.family:
         progress("measuring latency")
         runtimes = {precision: OnnxRuntime(staging, precision=precision) for precision in paths}
@@ -111,6 +122,23 @@ def _write_onnx(
             measured[name]["median_ms"] = milliseconds
         plot_family({name: measured[name] for name in paths}, staging / FAMILY_PLOT)
     return paths, measured
+
+
+def _write_text_graph(
+    path: Path, runtime: Runtime, questions: Sequence[Question], task: Task, max_length: int
+) -> dict[str, Any]:
+    """Write the graph that takes text beside the one in `path`, which `runtime` runs. Returns what its check found."""
+    import onnx
+
+    from exporters.onnx.tokenizer import TextGraph, check, text_graph_path, with_tokenizer
+
+    text_path = path.parent / text_graph_path(path.name)
+    onnx.save(with_tokenizer(onnx.load(path), runtime.folder, max_length=max_length, task=task), text_path)
+    return {
+        "path": text_path.relative_to(runtime.folder).as_posix(),
+        "bytes": text_path.stat().st_size,
+        **check(TextGraph(text_path), runtime, questions, task=task, max_length=max_length),
+    }
 
 
 def _latency(runtimes: Mapping[str, Runtime], samples: Sequence[np.ndarray]) -> dict[str, float]:
@@ -214,6 +242,11 @@ def export(
     check_output(output, overwrite)
     if not questions:
         raise UserError("there is no question to check the export with", "give a SQuAD file with at least one question")
+    options = onnx or OnnxOptions()
+    if options.with_tokenizer:
+        from exporters.onnx.tokenizer import extensions_library
+
+        extensions_library()  # before any work
     progress("reading the checkpoint")
     folder = resolve(model)
     manifest = read_manifest(folder)
@@ -223,6 +256,7 @@ def export(
     plain = PlainEncoder.from_library(reference.model, special_tokens(tokenizer).sep)
     _check_length(max_length, plain)
     source = describe_input(folder)
+    check_text = partial(_write_text_graph, questions=questions, task=task, max_length=max_length)
 
     with new_folder(output, overwrite=overwrite) as staging:
         shutil.copyfile(folder / "config.json", staging / "config.json")
@@ -241,7 +275,9 @@ def export(
         )
         samples = samples_of(task, folder, calibration or questions, max_length)
         if format == "onnx":
-            paths, measured = _write_onnx(plain, staging, court, onnx or OnnxOptions(), samples, progress)
+            paths, measured = _write_onnx(
+                plain, staging, court, options, samples, check_text if options.with_tokenizer else None, progress
+            )
         elif format == "openvino":
             paths, measured = _write_openvino(plain, staging, court, samples, progress)
         else:
@@ -249,6 +285,12 @@ def export(
             paths, measured = _write_coreml(plain, staging, court, max_length, f"{folder.name}, {task}.", source)
         files = [
             {"path": path, "bytes": _bytes(staging / path), "precision": precision} for precision, path in paths.items()
+        ]
+        texts = {precision: measured[precision].get("with_tokenizer") for precision in paths if precision in measured}
+        files += [
+            {"path": found["path"], "bytes": found["bytes"], "precision": precision, "input": "text"}
+            for precision, found in texts.items()
+            if found
         ]
         card = model_card(
             folder.name,

@@ -46,6 +46,7 @@ class TracedRuntime:
 
     name = "torch.jit"
     precision = "fp32"
+    batch_size: int | None = None
 
     def __init__(
         self, traced: torch.jit.ScriptModule, outputs: tuple[str, ...], folder: Path, fixed_length: int
@@ -70,14 +71,15 @@ class _Recorded:
 
     def __init__(self, runtime: Runtime, fixed_length: int | None) -> None:
         self.name, self.precision, self.outputs = runtime.name, runtime.precision, runtime.outputs
-        self.folder = runtime.folder
+        self.folder, self.batch_size = runtime.folder, runtime.batch_size
         self.fixed_length = fixed_length
         self._runtime = runtime
         self._logits: list[np.ndarray] = []
 
     def __call__(self, input_ids_BL: np.ndarray, attention_mask_BL: np.ndarray) -> dict[str, np.ndarray]:
         values = self._runtime(input_ids_BL, attention_mask_BL)
-        self._logits += [values[name][attention_mask_BL == 1] for name in self.outputs]
+        for row, mask_L in enumerate(attention_mask_BL):  # row by row: the order must not depend on the batch
+            self._logits += [values[name][row, mask_L == 1] for name in self.outputs]
         return values
 
     def logits(self) -> np.ndarray:

@@ -51,6 +51,7 @@ class FakeRuntime:
     precision = "fp32"
     outputs = ("start_logits", "end_logits")
     fixed_length: int | None = None
+    batch_size: int | None = None
 
     def __init__(
         self, folder: Path, clock: Clock, seconds: list[float], log: list["FakeRuntime"] | None = None

@@ -191,6 +191,7 @@ class Oracle:
 
     name, precision, outputs = "oracle", "fp32", ("start_logits", "end_logits")
     fixed_length: int | None = None
+    batch_size: int | None = None
 
     def __init__(self, folder: Path, token_id: int, fixed_length: int | None = None) -> None:
         self.folder, self.token_id, self.fixed_length = folder, token_id, fixed_length

@@ -14,14 +14,16 @@ class Runtime(Protocol):
     """A model that is ready to run.
 
     `name` is the engine ("torch", "onnxruntime"), `precision` what its weights are stored in ("fp32", "int8"),
-    `outputs` the names that a call returns, `fixed_length` the only length it takes, None where any will do, and
-    `folder` holds the model's tokeniser.
+    `outputs` the names that a call returns, `fixed_length` the only length it takes, None where any will do,
+    `batch_size` how many inputs it is to be given at once, None where that does not change what it says, and `folder`
+    holds the model's tokeniser.
     """
 
     name: str
     precision: str
     outputs: tuple[str, ...]
     fixed_length: int | None
+    batch_size: int | None
     folder: Path
 
     def __call__(self, input_ids_BL: np.ndarray, attention_mask_BL: np.ndarray) -> dict[str, np.ndarray]:

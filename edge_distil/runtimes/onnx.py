@@ -32,6 +32,9 @@ class OnnxRuntime:
             )
         self.folder = folder
         self.precision = precision or present[0]
+        # Dynamic quantisation has one scale for a whole batch, padding included: what a text gets, alone as on a phone
+        # or beside others, differs, and so does what it is scored.
+        self.batch_size = 1 if self.precision in ("int8", "int4") else None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: one for every core
         options.log_severity_level = 3

@@ -41,6 +41,7 @@ class OpenVinoRuntime:
 
     name = "openvino"
     fixed_length: int | None = None
+    batch_size: int | None = None
 
     def __init__(self, folder: Path, *, precision: str | None = None, threads: int | None = None) -> None:
         """Open the model of a precision, or the smallest one there, for short times of single calls.

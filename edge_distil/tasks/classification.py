@@ -45,9 +45,11 @@ def encode(examples: Sequence[Example], tokenizer: Tokenizer, max_length: int) -
 def predict_texts(runtime: Runtime, ids: Sequence[list[int]], *, batch_size: int = 32) -> np.ndarray:
     """The logits of encoded texts, [N, C], in their order, with a progress bar.
 
-    They are run in batches of like length, so that little is spent on padding.
+    They are run in batches of like length, so that little is spent on padding, or as many at once as the runtime asks
+    for.
     """
     pad_id = special_tokens(load_tokenizer(runtime.folder)).pad
+    batch_size = runtime.batch_size or batch_size
     by_length = sorted(range(len(ids)), key=lambda index: -len(ids[index]))
     logits: dict[int, np.ndarray] = {}
     with progress("reading", len(ids)) as advance:
