@@ -19,6 +19,9 @@ from edge_distil.console import progress
 from edge_distil.errors import UserError
 from edge_distil.models import supports_bf16
 
+# Steps between two returns of freed memory: the first step after one takes a quarter of a second longer.
+_RETURN_MEMORY = 50
+
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
@@ -63,12 +66,28 @@ def keep_freed_memory() -> None:
     """Let glibc keep what a training step frees, for the next step, instead of handing it back to the kernel.
 
     Large tensors are otherwise mapped and zeroed anew each time: a step took 8% to 13% longer on two cores. Nothing
-    happens where the C library is another one.
+    happens where the C library is another one. Where batches differ in length, `return_freed_memory` has to be called
+    now and then.
     """
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+    if library := _glibc():
         trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
         library.mallopt(trim_threshold, 2**31 - 1)
         library.mallopt(mmap_max, 0)
+
+
+def return_freed_memory() -> None:
+    """Hand what lies free between live tensors back to the kernel.
+
+    Tensors of other sizes each time leave gaps that the next ones do not fit: fine-tuning MiniLM on SQuAD grew by some
+    10 MB a step without end, from 1.5 GB to 7.5 GB in an hour.
+    """
+    if library := _glibc():
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
 
 
 def training_arguments(
@@ -148,7 +167,10 @@ def prepare(model: PreTrainedModel, dropout: float | None = None) -> None:
 
 
 class _Watch(TrainerCallback):
-    """Shows progress with the loss, keeps the loss curve, and stops a run whose loss is no number."""
+    """Shows progress with the loss, keeps the loss curve, and stops a run whose loss is no number.
+
+    It keeps memory from growing, too.
+    """
 
     def __init__(self, advance: Callable[..., None]) -> None:
         self.advance = advance
@@ -156,6 +178,8 @@ class _Watch(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.advance()
+        if state.global_step % _RETURN_MEMORY == 0:
+            return_freed_memory()
 
     def on_log(
         self,
