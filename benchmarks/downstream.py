@@ -34,28 +34,34 @@ MODELS = {
 }
 
 
-def scores_of(folder: Path, name: str) -> dict[str, Any]:
-    """Of a fine-tuned folder, the scores of its seeds under a dev metric, its parameters, steps and seconds."""
-    measured = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["measured"]
-    of_seeds = measured.get(f"dev_{name}_of_seeds", [measured[f"dev_{name}"]])
-    kept = {key: measured[key] for key in ("examples", "steps", "parameters", "seconds")}
-    return {"metric": name, "of_seeds": of_seeds, "median": statistics.median(of_seeds), **kept} | {
-        key: value for key, value in measured.items() if key.startswith("dev_") and isinstance(value, (int, float))
+def scores_of(folders: list[Path], name: str) -> dict[str, Any]:
+    """Of the same model with several seeds, a folder each, the scores under a dev metric, and what it took."""
+    found = [json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["measured"] for folder in folders]
+    scores = [score for each in found for score in each.get(f"dev_{name}_of_seeds", [each[f"dev_{name}"]])]
+    # The figures beside the median are those of the run nearest to it.
+    nearest = min(found, key=lambda each: abs(each[f"dev_{name}"] - statistics.median(scores)))
+    kept = {key: nearest[key] for key in ("examples", "steps", "parameters", "seconds")}
+    return {"metric": name, "of_seeds": scores, "median": statistics.median(scores), **kept} | {
+        key: value for key, value in nearest.items() if key.startswith("dev_") and isinstance(value, (int, float))
     }
 
 
 def collect(runs: Path) -> dict[str, Any]:
     """The scores of every folder that is there."""
     found: dict[str, Any] = {}
+
+    def folders(name: str) -> list[Path]:
+        return [manifest.parent for manifest in sorted(runs.glob(f"seed-*/{name}/{MANIFEST}"))]
+
     for model in ("teacher", "student"):
         for task in GLUE:
-            if (folder := runs / f"glue-{model}" / task / MANIFEST).is_file():
-                found.setdefault(f"glue-{model}", {})[task] = scores_of(folder.parent, "score")
-        if (runs / f"reviews-{model}" / MANIFEST).is_file():
-            found[f"reviews-{model}"] = scores_of(runs / f"reviews-{model}", "score")
+            if of_task := folders(f"glue-{model}/{task}"):
+                found.setdefault(f"glue-{model}", {})[task] = scores_of(of_task, "score")
+        if of_reviews := folders(f"reviews-{model}"):
+            found[f"reviews-{model}"] = scores_of(of_reviews, "score")
     for name in MODELS:
-        if (runs / name / MANIFEST).is_file():
-            found[name] = scores_of(runs / name, "f1")
+        if of_squad := folders(name):
+            found[name] = scores_of(of_squad, "f1")
     return {
         "study": "downstream",
         "command": "benchmarks/downstream.sh",
