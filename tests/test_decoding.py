@@ -254,8 +254,8 @@ def test_a_cold_temperature_makes_the_gate_of_exports_no_stricter(
     bridge, river = (tokenizer.token_to_id(word) for word in ("bridge", "river"))
     # Two answers change places by half of what rounding may do to a logit.
     reference, artifact = (
-        ByToken(folder, {bridge: 5, river: 5.0004}),
-        ByToken(folder, {bridge: 5.0004, river: 5}),
+        ByToken(folder, {bridge: 5, river: 5.00004}),
+        ByToken(folder, {bridge: 5.00004, river: 5}),
     )
     context = "A bridge and then, well beyond any answer's length, " + "the " * 30 + "river"
     asked = [Question("q", "What?", context, ())]

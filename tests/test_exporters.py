@@ -330,7 +330,7 @@ def test_gate_refuses_a_graph_with_two_weights_swapped(distilbert, questions, tm
         return proto
 
     monkeypatch.setattr(graph, "build_graph", tampered)
-    with pytest.raises(UserError, match=r"fp32 model differs from the checkpoint by .* at most 0\.001 is"):
+    with pytest.raises(UserError, match=r"fp32 model differs from the checkpoint by .* at most 0\.0001 is"):
         export(distilbert, tmp_path / "out", format="onnx", questions=questions[:4], max_length=MAX_LENGTH)
     assert list(tmp_path.iterdir()) == []
 
