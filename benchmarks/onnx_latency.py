@@ -42,11 +42,11 @@ CONTENDERS = {
     "quantize_dynamic": "plain/model_quantized.onnx",
     "optimum": "optimum/model.onnx",
     "optimum avx512_vnni": "optimum-int8/model_quantized.onnx",
-    "NNCF int8, OpenVINO": "nncf/model.xml",
+    "NNCF's default, OpenVINO": "nncf/model.xml",
     "ours fp32": "ours/onnx/model.onnx",
     "ours int8": "ours/onnx/model_quantized.onnx",
     "ours int4": "ours/onnx/model_q4.onnx",
-    "ours int8, OpenVINO": "ours/openvino/openvino_model_int8.xml",
+    "ours int8, OpenVINO": "ours/openvino/openvino_model_qint8_quantized.xml",
 }
 Call = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 
@@ -90,21 +90,22 @@ def make(source: Path, work: Path, optimum_python: str | None, questions: list[A
         subprocess.run([*run, *export], check=True, capture_output=True)
         quantize = ["--onnx_model", str(work / "optimum"), "--avx512_vnni", "-o", str(work / "optimum-int8")]
         subprocess.run([*run, "onnxruntime", "quantize", *quantize], check=True, capture_output=True)
+    (work / "ours").mkdir()
     encoder = PlainEncoder.from_library(model, special_tokens(load_tokenizer(source)).sep)
     for precision in ("fp32", "int8", "int4"):
         write_graph(encoder, work / "ours", plan_for(precision, "x86"))
     if importlib.util.find_spec("nncf"):
-        import nncf
-        import openvino
-
+        from edge_distil.runtimes.openvino import import_openvino
         from exporters.openvino import convert
+
+        openvino, nncf = import_openvino(), import_openvino("nncf")
 
         samples = samples_of("question-answering", source, questions, 384)
         calibration = [(ids_1L, np.ones_like(ids_1L)) for ids_1L in samples]
         convert(encoder, work / "ours", precision="int8", calibration=calibration)
         inputs = [dict(zip(names, pair, strict=True)) for pair in calibration]
         whole = openvino.convert_model(str(work / "plain/model.onnx"))
-        quantized = nncf.quantize(whole, nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER)
+        quantized = nncf.quantize(whole, nncf.Dataset(inputs))
         (work / "nncf").mkdir()
         openvino.save_model(quantized, work / "nncf/model.xml")
 
@@ -119,9 +120,9 @@ def opened(contender: str, source: Path, work: Path) -> Call:
             source, task="question-answering", bf16=contender.endswith("bf16"), threads=THREADS
         ).__call__
     if file.suffix == ".xml":
-        import openvino
+        from edge_distil.runtimes.openvino import import_openvino
 
-        core = openvino.Core()
+        core = import_openvino().Core()
         compiled = core.compile_model(
             file, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS, "NUM_STREAMS": 1}
         )
@@ -133,14 +134,24 @@ def opened(contender: str, source: Path, work: Path) -> Call:
         return run_openvino
     import onnxruntime
 
+    from edge_distil.tokenization import load_tokenizer, special_tokens
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda ids_BL, mask_BL: dict(
-        zip(names, session.run(None, {"input_ids": ids_BL, "attention_mask": mask_BL}), strict=True)
-    )
+    with_segments = len(session.get_inputs()) == 3
+    separator = special_tokens(load_tokenizer(source)).sep
+
+    def run_onnx(ids_BL: np.ndarray, mask_BL: np.ndarray) -> dict[str, np.ndarray]:
+        inputs = {"input_ids": ids_BL, "attention_mask": mask_BL}
+        if with_segments:
+            is_separator_BL = ids_BL == separator
+            inputs["token_type_ids"] = (is_separator_BL.cumsum(axis=1) - is_separator_BL > 0).astype(np.int64)
+        return dict(zip(names, session.run(None, inputs), strict=True))
+
+    return run_onnx
 
 
 def measure(contender: str, source: Path, work: Path, lengths: list[int]) -> dict[str, list[float]]:
@@ -216,15 +227,10 @@ def main() -> None:
             make(source, work, given.optimum_python, asked(given.eval, 64))
             rows += compare(name, source, work, given)
             shutil.rmtree(work)
-    result = {
-        "study": "onnx-latency",
-        "machine": describe_machine(),
-        "versions": versions(),
-        "threads": THREADS,
-        "results": rows,
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    write_tables(rows)
+            result = {"study": "onnx-latency", "machine": describe_machine(), "versions": versions()}
+            result |= {"threads": THREADS, "results": rows}
+            RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            write_tables(rows)
 
 
 def random_checkpoint(shape: str, tokenizer: Path, folder: Path) -> Path:
