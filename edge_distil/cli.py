@@ -715,8 +715,8 @@ def export(
         Path | None, typer.Option(help="SQuAD file to calibrate static or OpenVINO's int8 on. Default: that of --eval.")
     ] = None,
     calibration_method: Annotated[
-        str, typer.Option(help="How static quantisation finds a range: percentile, entropy or minmax.")
-    ] = "percentile",
+        str, typer.Option(help="How static quantisation finds a range: minmax, percentile or entropy.")
+    ] = "minmax",
     with_tokenizer: Annotated[
         bool,
         typer.Option("--with-tokenizer", help="ONNX: also write graphs that take text, with the tokeniser inside."),
@@ -833,7 +833,8 @@ def _labelled(task: str, model: Path, data: Path | None, count: int) -> Any:
 def _plain(value: Any) -> str:
     """A figure of the gate for a person."""
     if isinstance(value, dict):
-        return ", ".join(f"{name.replace('_', ' ')} {_plain(each)}" for name, each in value.items())
+        shown = {name: each for name, each in value.items() if name != "tried"}  # every try is in the manifest
+        return ", ".join(f"{name.replace('_', ' ')} {_plain(each)}" for name, each in shown.items())
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

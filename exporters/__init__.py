@@ -66,7 +66,7 @@ class OnnxOptions:
     precisions: Sequence[Precision] = ("fp32", "int8")
     target: Target = "generic"
     quantization: Literal["dynamic", "static"] = "dynamic"
-    calibration_method: Method = "percentile"
+    calibration_method: Method = "minmax"
     family: bool = False
     with_tokenizer: bool = False
 

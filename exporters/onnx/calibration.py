@@ -101,7 +101,7 @@ def _error(rows_RK: torch.Tensor, weight_NK: torch.Tensor, activation: Activatio
 
 
 def calibrate(
-    model: PlainEncoder, parts: Sequence[str], samples: Sequence[np.ndarray], method: Method = "percentile"
+    model: PlainEncoder, parts: Sequence[str], samples: Sequence[np.ndarray], method: Method = "minmax"
 ) -> dict[str, Activation]:
     """How the inputs of the parts become uint8, by part, from samples of token ids, int64 [1, L] each.
 
