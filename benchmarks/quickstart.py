@@ -21,6 +21,7 @@ RESULT = ROOT / "benchmarks/results/quickstart.json"
 def main() -> None:
     """Write the result file and the README's block."""
     measured = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    del measured["output"]  # where it was run is nobody's concern
     result = {
         "study": "quickstart",
         "command": "edge-distil quickstart",
