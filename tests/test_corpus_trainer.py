@@ -80,19 +80,50 @@ def test_a_step_that_cannot_be_cut_evenly_is_refused(tmp_path: Path, bert_mlm: P
         train(tmp_path / "out", bert_mlm, corpus_file, micro_batch=3)
 
 
-def test_two_processes_give_the_curve_of_one(tmp_path: Path, bert_mlm: Path, corpus_file: Path) -> None:
-    common = ["train", "--teacher", bert_mlm, "--corpus", corpus_file, "--block-length", 64, "--batch-size", 4]
-    common += ["--max-steps", 20, "--dropout", 0, "--precision", "fp32", "--learning-rate", 1e-3]
-    one, two = tmp_path / "one", tmp_path / "two"
+MANY: list[Any] = ["--block-length", 64, "--batch-size", 4, "--max-steps", 20, "--precision", "fp32"]
+MANY += ["--dropout", 0, "--learning-rate", 1e-3]
+
+
+def on_two(*program: Any, settings: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program in two processes that know each other."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={_free_port()}"]
-    for command in ([sys.executable], launcher):
-        output = one if command == [sys.executable] else two
-        _run([*command, "-m", "edge_distil", *common, "--output", output])
-    for single, double in zip(curve(one), curve(two), strict=True):
-        assert single["tokens"] == double["tokens"]
+    command = [str(part) for part in [*launcher, *program]]
+    environment = {**os.environ, **(settings or {})}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+
+def assert_same_curve(one: Path, other: Path) -> None:
+    """Equal but for the order of sums."""
+    for left, right in zip(curve(one), curve(other), strict=True):
+        assert left["tokens"] == right["tokens"]
         for name in ("loss", "ce", "mlm", "cos", "grad_norm"):
-            assert double[name] == pytest.approx(single[name], rel=1e-4), name
+            assert right[name] == pytest.approx(left[name], rel=1e-4), name
+
+
+def test_two_processes_give_the_curve_of_one(tmp_path: Path, bert_mlm: Path, corpus_file: Path) -> None:
+    common = ["train", "--teacher", bert_mlm, "--corpus", corpus_file, *MANY]
+    _run([sys.executable, "-m", "edge_distil", *common, "--output", tmp_path / "one"])
+    done = on_two("-m", "edge_distil", *common, "--output", tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    assert_same_curve(tmp_path / "one", tmp_path / "two")
     assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_a_model_sharded_over_two_processes_is_trained_saved_and_resumed_as_on_one(
+    tmp_path: Path, bert_mlm: Path, corpus_file: Path
+) -> None:
+    common = ["train", "--teacher", bert_mlm, "--corpus", corpus_file, *MANY]
+    _run([sys.executable, "-m", "edge_distil", *common, "--output", tmp_path / "one"])
+    sharded = [Path(__file__).with_name("fsdp_on_cpu.py"), *common, "--output", tmp_path / "two", "--resume"]
+    fsdp = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+    fsdp |= {"FSDP_TRANSFORMER_CLS_TO_WRAP": "TransformerBlock", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    cut = on_two(*sharded, settings={**fsdp, "STOP_AFTER": "10"})
+    assert "stopped by SIGTERM after step 10 of 20, which is saved" in cut.stderr
+    resumed = on_two(*sharded, settings=fsdp)
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_curve(tmp_path / "one", tmp_path / "two")
+    for name, tensor in weights(tmp_path / "one").items():
+        assert weights(tmp_path / "two")[name] == pytest.approx(tensor, abs=1e-4), name
 
 
 # Killed and resumed

@@ -25,9 +25,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
+    get_model_state_dict,
     get_optimizer_state_dict,
+    set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.tensor import DTensor
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -44,6 +47,7 @@ from edge_distil.unfinished import UnfinishedRun
 
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _STATE = "state.json"
+_PREFIX = "model."  # of the names of a `LossModule`'s weights
 _LOG_EVERY = 10
 
 
@@ -177,12 +181,12 @@ class CorpusTrainer(Trainer):
         self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device, dtype=torch.float64)) + value
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        on_cpu = self.args.device.type == "cpu"
-        norm = (
-            cpu.clip_gradients(model.parameters(), self.args.max_grad_norm)
-            if on_cpu
-            else super()._clip_grad_norm(model)
-        )
+        if self.args.device.type == "cpu" and not self.is_fsdp_enabled:
+            norm = cpu.clip_gradients(model.parameters(), self.args.max_grad_norm)
+        else:
+            norm = super()._clip_grad_norm(model)
+        if isinstance(norm, DTensor):  # of FSDP's shards
+            norm = norm.full_tensor()
         # The same on every process: each adds its share of the sum.
         self._add("grad_norm", torch.as_tensor(norm, device=self.args.device) / self.accelerator.num_processes)
         return norm
@@ -222,7 +226,7 @@ class CorpusTrainer(Trainer):
         if self.sums:
             self._check_finite({name: value.item() for name, value in self.sums.items()})
         module = self.accelerator.unwrap_model(self.model)
-        weights = self.accelerator.get_state_dict(self.model_wrapped)
+        weights = get_model_state_dict(self.model_wrapped, options=_FULL)
         optimizer: dict[str, Any] = get_optimizer_state_dict(self.model_wrapped, _bare(self.optimizer), options=_FULL)
         random = {"cpu": self.accelerator.gather(torch.get_rng_state().to(self.args.device)[None]).cpu()}
         if torch.cuda.is_available():
@@ -243,8 +247,7 @@ class CorpusTrainer(Trainer):
             }
 
             def write(folder: Path) -> None:
-                prefix = "model."
-                student = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+                student = {k.removeprefix(_PREFIX): v for k, v in weights.items() if k.startswith(_PREFIX)}
                 module.model.save_pretrained(folder, state_dict=student)
                 save_file(tensors, folder / "optimizer.safetensors")
                 save_file(random, folder / "random.safetensors")
@@ -255,14 +258,15 @@ class CorpusTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        module = self.accelerator.unwrap_model(model if model is not None else self.model)
+        wrapped: Any = model if model is not None else self.model
+        module = self.accelerator.unwrap_model(wrapped)
         folder = Path(resume_from_checkpoint)
-        weights = {k: v for file in sorted(folder.glob("model*.safetensors")) for k, v in load_file(file).items()}
-        missing = module.model.load_state_dict(weights, strict=False)
-        tied = set(getattr(module.model, "all_tied_weights_keys", {}))
-        if missing.unexpected_keys or set(missing.missing_keys) - tied:
+        files = sorted(folder.glob("model*.safetensors"))
+        weights: dict[str, Any] = {f"{_PREFIX}{k}": v for file in files for k, v in load_file(file).items()}
+        tied = {f"{_PREFIX}{name}" for name in getattr(module.model, "all_tied_weights_keys", {})}
+        if (set(weights) ^ set(module.state_dict())) - tied:
             raise UserError(f"{folder}: does not hold this model", "start anew with --overwrite")
-        module.model.tie_weights()
+        set_model_state_dict(wrapped, weights, options=StateDictOptions(full_state_dict=True, strict=False))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
@@ -291,9 +295,10 @@ class CorpusTrainer(Trainer):
         random = load_file(Path(checkpoint) / "random.safetensors")
         process = self.accelerator.process_index
         if process < len(random["cpu"]):
-            torch.set_rng_state(random["cpu"][process])
+            # Copies: torch 2.13 crashes on a state that is a view into a larger tensor.
+            torch.set_rng_state(random["cpu"][process].clone())
             if "cuda" in random and torch.cuda.is_available():
-                torch.cuda.set_rng_state(random["cuda"][process])
+                torch.cuda.set_rng_state(random["cuda"][process].clone())
 
 
 class _Steps(TrainerCallback):
@@ -364,7 +369,10 @@ def train_on_corpus(
     losses = {f"train_{name}": value for name, value in curve[-1].items() if name in LOSSES} if curve else {}
     cost = {"steps": trainer.state.global_step, "tokens": trainer.tokens_seen, "train_seconds": trainer.seconds}
     metrics = {**losses, **cost}
-    return TrainedModel(module.model, metrics, curve)
+    model = module.model
+    if trainer.is_fsdp_enabled:  # this process has a shard of it; the last checkpoint has it whole
+        model = type(model).from_pretrained(run.latest(), local_files_only=True, use_safetensors=True)
+    return TrainedModel(model, metrics, curve)
 
 
 def _train(trainer: CorpusTrainer, description: str) -> list[dict[str, float]]:
