@@ -82,6 +82,7 @@ class _HeadLosses(torch.autograd.Function):
                     if weights.alpha_ce:
                         soft_target = F.log_softmax(soft_target.div_(temperature), dim=-1)
                         soft = F.log_softmax(logits.div_(temperature), dim=-1)
+                        del logits
                         target_probability = soft_target.exp()
                         difference = soft_target.sub_(soft).flatten()
                         ce += torch.dot(target_probability.flatten(), difference) * temperature**2 / tokens
@@ -94,8 +95,9 @@ class _HeadLosses(torch.autograd.Function):
                 gradient_V += gradient.sum(dim=0)
                 gradient = gradient.to(low)
                 gradient_ND[rows] = gradient @ weight
-                of_weight = (gradient.T @ hidden).to(weight_VD.dtype)
-                gradient_VD = of_weight if gradient_VD is None else gradient_VD.add_(of_weight)
+                of_weight = gradient.T @ hidden
+                # Added as it is: a copy in the weight's own type would be another [V, D] matrix.
+                gradient_VD = of_weight.to(weight_VD.dtype) if gradient_VD is None else gradient_VD.add_(of_weight)
         if gradient_VD is None:
             gradient_VD = torch.zeros_like(weight_VD)
         ctx.gradients = gradient_ND, gradient_VD, gradient_V

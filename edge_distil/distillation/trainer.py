@@ -1,6 +1,5 @@
 """General distillation (Sanh et al., 2019, sections 2 and 3): the triple loss on a corpus."""
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -52,18 +51,18 @@ class Distillation(LossModule):
     def __init__(
         self, student: PreTrainedModel, teacher: PreTrainedModel, weights: LossWeights, *, bf16: bool = False
     ) -> None:
-        """`bf16` says that the forward will run in bf16 autocast: the teacher's matrices are cast once for all."""
+        """`bf16` says that the forward will run in bf16 autocast: the teacher's matrices are cast once for all.
+
+        Its word embeddings with them, where they are the vocabulary projection's matrix, the largest of all.
+        """
         super().__init__(student)
         self.weights = weights
         teacher.eval().requires_grad_(False)
-        projection = teacher.get_output_embeddings()
         if bf16:
             for module in teacher.modules():
-                if isinstance(module, torch.nn.Linear) and module is not projection:
+                if isinstance(module, torch.nn.Linear):
                     module.to(torch.bfloat16)
-            # A copy of the vocabulary projection: its matrix is the embeddings' too, which are not rounded.
-            projection = copy.deepcopy(projection).to(torch.bfloat16)
-        self._teacher: list[Any] = [teacher, projection]
+        self._teacher: list[Any] = [teacher]
 
     def forward(self, *, tokens: torch.Tensor, masked: torch.Tensor, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """L = alpha_ce L_ce + alpha_mlm L_mlm + alpha_cos L_cos + alpha_mse L_mse, and each by itself.
@@ -81,11 +80,11 @@ class Distillation(LossModule):
         teacher_head_ND: Any = None
         teacher_projection = None
         if of_logits or weights.alpha_cos:
-            teacher, projection = (part.to(student_ND.device) for part in self._teacher)
+            teacher = self._teacher[0].to(student_ND.device)
             with torch.no_grad():
                 teacher_ND, teacher_head_ND = head_inputs(teacher, batch, rows)
             if of_logits:
-                teacher_projection = projection
+                teacher_projection = teacher.get_output_embeddings()
             if weights.alpha_cos:
                 cosine_N = F.cosine_similarity(at_least_fp32(student_ND), at_least_fp32(teacher_ND), dim=-1)
                 parts["cos"] = (1 - cosine_N).sum() / tokens.to(cosine_N.dtype)
