@@ -4,6 +4,7 @@ Every checkpoint and every export is a folder that the ecosystem already underst
 what it is, what it was made from, by which command and versions, what was measured of it, and the SHA-256 of each file.
 """
 
+import errno
 import glob
 import hashlib
 import json
@@ -93,7 +94,7 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a staging folder beside `target` that becomes `target` when the block ends well, and vanishes when it fails.
 
     Everything is flushed to disk before the rename, and an earlier result is removed only after the new one stands in
-    its place. Raises `UserError` as `check_output` does.
+    its place. Raises `UserError` as `check_output` does, and `OSError` with the name of `target` for a full disk.
     """
     target = target.absolute()
     _clear_up(target)
@@ -116,6 +117,12 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             raise
         shutil.rmtree(replaced, ignore_errors=True)
         _sync(target.parent)
+    except Exception as fault:
+        # safetensors and coremltools pass the system's words on, and not as an OSError with a number and a name.
+        no_space = os.strerror(errno.ENOSPC)
+        if no_space in str(fault):
+            raise OSError(errno.ENOSPC, no_space, str(target)) from fault
+        raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

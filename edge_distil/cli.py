@@ -717,6 +717,10 @@ def export(
     calibration_method: Annotated[
         str, typer.Option(help="How static quantisation finds a range: minmax, percentile or entropy.")
     ] = "minmax",
+    input_type: Annotated[
+        str,
+        typer.Option(help="ONNX: int64 token ids, as pipelines give them, or int32, for accelerators without int64."),
+    ] = "int64",
     with_tokenizer: Annotated[
         bool,
         typer.Option("--with-tokenizer", help="ONNX: also write graphs that take text, with the tokeniser inside."),
@@ -763,10 +767,11 @@ def export(
     _choice("--target", target, "x86", "arm64", "web", "generic")
     _choice("--quantization", quantization, "dynamic", "static")
     _choice("--calibration-method", calibration_method, "percentile", "entropy", "minmax")
+    _choice("--input-type", input_type, "int64", "int32")
     precisions = ("fp32", "fp16", "int8", "int4")
     _choice("--precision", precision or "all", *precisions, "all")
     if format != "onnx":
-        of_onnx = ["precision", "target", "quantization", "calibration_method", "with_tokenizer"]
+        of_onnx = ["precision", "target", "quantization", "calibration_method", "input_type", "with_tokenizer"]
         _refuse_given(context, [*of_onnx, *(["calibration"] if format == "coreml" else [])], format)
     elif calibration and quantization == "dynamic":
         raise UserError("--calibration needs --quantization static", "add it, or leave --calibration out")
@@ -787,6 +792,7 @@ def export(
             target=target,  # type: ignore[arg-type]
             quantization=quantization,  # type: ignore[arg-type]
             calibration_method=calibration_method,  # type: ignore[arg-type]
+            input_type=input_type,  # type: ignore[arg-type]
             family=precision == "all",
             with_tokenizer=with_tokenizer,
         ),

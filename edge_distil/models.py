@@ -154,8 +154,14 @@ def load_model(
     inside = f"{model.base_model_prefix}."
     in_encoder = [key for key in missing if key.startswith(inside) and ".pooler." not in key]
     mismatched = sorted(key for key, *_ in report["mismatched_keys"] if key.startswith(inside) or not new_head)
-    if in_encoder or mismatched:
-        first = (in_encoder or mismatched)[0]
+    # More layers than the configuration has would be left out silently. Poolers and position ids are saved by some
+    # versions of the library, and no task here has a use for them.
+    harmless = (".pooler.", ".position_ids")
+    unknown = sorted(
+        key for key in report["unexpected_keys"] if key.startswith(inside) and not any(part in key for part in harmless)
+    )
+    if in_encoder or mismatched or unknown:
+        first = (in_encoder or mismatched or unknown)[0]
         raise UserError(
             f"{folder}: the weights do not fit config.json, first at {first}",
             "check that config.json and model.safetensors come from the same model",

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors import SafetensorError
 
 from edge_distil.checkpoints import new_folder, read_json, read_manifest, write_manifest
 from edge_distil.console import note
@@ -147,10 +146,9 @@ def _said_plainly(run: UnfinishedRun) -> Iterator[None]:
     """A disk that cannot be written, told as the user's to mend."""
     try:
         yield
-    except (OSError, SafetensorError) as fault:
-        reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
+    except OSError as fault:
         raise UserError(
-            f"{run.folder}: cannot be written: {reason}",
+            f"{run.folder}: cannot be written: {fault.strerror or fault}",
             "make room or mend the folder, then go on with --resume: the checkpoints before it stand",
         ) from fault
 

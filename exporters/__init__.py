@@ -29,7 +29,7 @@ from exporters.card import FAMILY_PLOT, model_card
 from exporters.encoder import PlainEncoder
 from exporters.onnx import Target
 from exporters.onnx.calibration import Method
-from exporters.onnx.plan import Plan, Precision
+from exporters.onnx.plan import InputType, Plan, Precision
 
 Format = Literal["onnx", "coreml", "openvino"]
 
@@ -60,13 +60,15 @@ class OnnxOptions:
 
     "dynamic" int8 measures the range of activations as it runs; "static" has it from `calibration` questions, by one of
     the methods of `exporters.onnx.calibration`. `family` has the precisions timed and compared, in a table and a plot.
-    `with_tokenizer` writes beside every graph one that takes text (`exporters.onnx.tokenizer`).
+    `input_type` is that of the token ids. `with_tokenizer` writes beside every graph one that takes text
+    (`exporters.onnx.tokenizer`).
     """
 
     precisions: Sequence[Precision] = ("fp32", "int8")
     target: Target = "generic"
     quantization: Literal["dynamic", "static"] = "dynamic"
     calibration_method: Method = "minmax"
+    input_type: InputType = "int64"
     family: bool = False
     with_tokenizer: bool = False
 
@@ -94,7 +96,7 @@ def _write_onnx(
     measured: dict[str, Any] = dict(court.about)
     for precision in options.precisions:
         progress(f"writing {precision}")
-        plan = plan_for(precision, options.target)
+        plan = plan_for(precision, options.target, options.input_type)
         if options.quantization == "static" and precision in ("int8", "int4"):
             progress("calibrating")
             found = calibrate(plain, calibrated_parts(plain), samples, options.calibration_method)
@@ -299,6 +301,7 @@ def export(
             task=task,
             outputs=plain.output_names,
             max_length=max_length,
+            input_type=options.input_type,
             measured=measured,
         )
         (staging / "README.md").write_text(card, encoding="utf-8")

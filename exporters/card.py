@@ -14,13 +14,23 @@ session = onnxruntime.InferenceSession("{graph}", providers=["CPUExecutionProvid
 encoding = tokenizer.encode({texts})
 {outputs} = session.run(
     None,
-    {{"input_ids": np.array([encoding.ids]), "attention_mask": np.array([encoding.attention_mask])}},
+    {{
+        "input_ids": np.array([encoding.ids], "{input_type}"),
+        "attention_mask": np.array([encoding.attention_mask], "{input_type}"),
+    }},
 )
 ```
 
-{graphs} Each takes `input_ids` and `attention_mask`, int64 `[batch, length]`, and was checked with up to
-{max_length} tokens; segments and positions are computed inside. The layout is the one that transformers.js looks for.
+{graphs} Each takes `input_ids` and `attention_mask`, {input_type} `[batch, length]`, and was checked with up to
+{max_length} tokens; segments and positions are computed inside. {pipelines}
 """
+_PIPELINES = {
+    "int64": """\
+The layout is the one that transformers.js and optimum look for. The question-answering pipeline of transformers.js
+puts no bound on the length of an answer, and gives its text as the tokeniser has it, in lower case where that
+lower-cases.""",
+    "int32": "transformers.js and optimum give int64, and cannot run these.",
+}
 _COREML = """\
 Drag `model.mlpackage` and `tokenizer.json` into an Xcode project; Xcode makes a Swift class of the package.
 
@@ -87,6 +97,7 @@ def model_card(
     outputs: tuple[str, ...],
     max_length: int,
     measured: Mapping[str, Any],
+    input_type: str = "int64",
 ) -> str:
     """The Markdown text of an export's README: `paths` are its files by precision, `measured` is the gate's."""
     names = " and ".join(f"`{name}`" for name in outputs) if format == "coreml" else ", ".join(outputs)
@@ -98,6 +109,8 @@ def model_card(
         outputs=names if len(outputs) > 1 or format != "openvino" else f"{names},",
         count=len(outputs),
         max_length=max_length,
+        input_type=input_type,
+        pipelines=_PIPELINES[input_type],
     )
     timed = any(isinstance(figures, Mapping) and "median_ms" in figures for figures in measured.values())
     plot = f"\n![Size against quality]({FAMILY_PLOT})\n" if timed else ""

@@ -1,14 +1,17 @@
 """Folders appear whole or not at all, nothing that was there is lost, and the manifest notices every change."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from edge_distil import __version__
 from edge_distil.checkpoints import (
@@ -86,6 +89,31 @@ def test_a_failing_rename_puts_the_earlier_result_back(tmp_path: Path, monkeypat
     monkeypatch.setattr(Path, "rename", rename_unless_new)
     with pytest.raises(OSError, match="disk gone"), new_folder(target, overwrite=True) as staging:
         write(staging, "new")
+    assert list(tmp_path.iterdir()) == [target]
+    assert (target / "model.bin").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        shutil.Error([("from", "to", "[Errno 28] No space left on device: 'to'")]),
+    ],
+)
+def test_a_full_disk_is_named_however_a_library_puts_it_and_leaves_the_earlier_result(
+    tmp_path: Path, fault: Exception
+) -> None:
+    target = result(tmp_path / "student", "old")
+
+    def write_without_room() -> None:
+        with new_folder(target, overwrite=True) as staging:
+            write(staging, "new")
+            raise fault
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_without_room()
+    assert caught.value.filename == str(target)
     assert list(tmp_path.iterdir()) == [target]
     assert (target / "model.bin").read_text() == "old"
 

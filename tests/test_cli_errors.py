@@ -97,6 +97,14 @@ def test_what_the_user_can_fix_is_an_error_and_a_hint(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_calibration_file_without_a_question_is_refused(run: Run, tmp_path: Path) -> None:
+    path, output = tmp_path / "empty.json", tmp_path / "out"
+    path.write_text('{"version": "1.1", "data": []}')
+    ended = run("export", "--quantization", "static", "--calibration", path, "--output", output)
+    assert ended.error == f"{path}: holds no question"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_debug_shows_the_traceback_above_the_two_lines(run: Run) -> None:
     ended = run("evaluate", "--task", "glue", "--debug")
     assert ended.status == 2

@@ -189,6 +189,24 @@ def test_onnx_graph_takes_any_batch_and_length_and_ignores_padding(bert, questio
     np.testing.assert_allclose(batch[2:, :10], alone, atol=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+def test_int32_inputs_give_the_same_logits(bert, tmp_path, precision):
+    plain = PlainEncoder.from_library(load_model(bert, "question-answering"), special_tokens(load_tokenizer(bert)).sep)
+    ids_BL, mask_BL = (t.numpy() for t in padded_batch(1000, plain.config.sep_id))
+    logits = []
+    for input_type in ("int64", "int32"):
+        folder = tmp_path / input_type
+        folder.mkdir()
+        path = folder / write_graph(plain, folder, plan_for(precision, "x86", input_type))
+        types = {
+            i.name: onnx.TensorProto.DataType.Name(i.type.tensor_type.elem_type) for i in onnx.load(path).graph.input
+        }
+        assert types == dict.fromkeys(("input_ids", "attention_mask"), input_type.upper())
+        logits.append(open_runtime(folder, precision=precision)(ids_BL, mask_BL))
+    for name, expected in logits[0].items():
+        np.testing.assert_array_equal(logits[1][name], expected)
+
+
 @pytest.mark.parametrize(("precision", "share"), [("fp16", 0.505), ("int8", 0.26), ("int4", 0.16)])
 def test_size_of_a_precision_against_fp32(tmp_path, precision, share):
     """At DistilBERT's proportions: its own shares are 50.0, 25.2 and 14.4 %."""

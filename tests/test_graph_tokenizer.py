@@ -308,9 +308,12 @@ def test_masked_language_model_is_refused(tmp_path):
 
 
 @needs_extensions
-def test_export_writes_a_graph_that_takes_text_beside_each_that_takes_tokens(save, tokenizer, questions, tmp_path):
+@pytest.mark.parametrize("input_type", ["int64", "int32"])
+def test_export_writes_a_graph_that_takes_text_beside_each_that_takes_tokens(
+    save, tokenizer, questions, tmp_path, input_type
+):
     checkpoint = save(randomize(BertForQuestionAnswering(bert_config(vocab_size=tokenizer.get_vocab_size()))))
-    options = OnnxOptions(precisions=("fp32", "int8"), with_tokenizer=True)
+    options = OnnxOptions(precisions=("fp32", "int8"), with_tokenizer=True, input_type=input_type)
     asked, output = questions[:3], tmp_path / "out"
     result = export(checkpoint, output, format="onnx", questions=asked, max_length=64, max_drop=100, onnx=options)
     texts = {file["precision"]: file for file in result["files"] if file.get("input") == "text"}
@@ -319,5 +322,6 @@ def test_export_writes_a_graph_that_takes_text_beside_each_that_takes_tokens(sav
         "onnx/model_quantized_with_tokenizer.onnx",
     ]
     assert result["gate"]["int8"]["with_tokenizer"]["same_answers"] == 100
+    assert f'np.array([encoding.ids], "{input_type}")' in (output / "README.md").read_text()
     answer = TextGraph(output / texts["fp32"]["path"]).ask(asked[0].question, asked[0].context)[0]
     assert asked[0].context[answer.start : answer.end] == answer.text

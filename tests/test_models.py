@@ -91,12 +91,13 @@ def test_code_in_the_folder_is_never_run(bert_mlm: Path, copy_of: Copy) -> None:
     ("values", "message"),
     [
         ({"hidden_size": 16}, "the weights do not fit config.json, first at bert.embeddings.LayerNorm.bias"),
+        ({"num_hidden_layers": 1}, "the weights do not fit config.json, first at bert.encoder.layer.1."),
         ({"num_hidden_layers": 5}, "the weights do not fit config.json, first at bert.encoder.layer.4."),
         ({"hidden_size": 31}, "the weights do not load: The hidden size (31)"),
         ({"hidden_size": "wide"}, "hidden_size"),
         ({"model_type": "nope"}, "has model type `nope`"),
     ],
-    ids=["width", "layers", "heads", "type", "architecture"],
+    ids=["width", "fewer layers", "more layers", "heads", "type", "architecture"],
 )
 def test_a_configuration_of_another_model_is_named(
     bert_mlm: Path, copy_of: Copy, values: dict[str, object], message: str

@@ -47,7 +47,9 @@ class OnnxRuntime:
         except Exception as fault:  # onnxruntime's exceptions share no public base class
             raise UserError(f"{path}: ONNX Runtime cannot load it: {fault}", "export the model again") from None
         self.outputs = tuple(output.name for output in self._session.get_outputs())
+        self._integer = np.int32 if self._session.get_inputs()[0].type == "tensor(int32)" else np.int64
 
     def __call__(self, input_ids_BL: np.ndarray, attention_mask_BL: np.ndarray) -> dict[str, np.ndarray]:
-        values = self._session.run(None, {"input_ids": input_ids_BL, "attention_mask": attention_mask_BL})
+        given = {"input_ids": input_ids_BL, "attention_mask": attention_mask_BL}
+        values = self._session.run(None, {name: array.astype(self._integer) for name, array in given.items()})
         return dict(zip(self.outputs, values, strict=True))

@@ -267,7 +267,8 @@ def _embeddings(graph: _Graph, embeddings: Embeddings, length: str) -> str:
     states = graph.add("Add", "embeddings.sum", states, positions)
     if embeddings.segment is not None:
         # 0 up to and including the first [SEP], 1 after it. A table of one row has segment 0 alone.
-        is_separator = graph.add("Equal", "separator", "input_ids", graph.constant("sep_id", embeddings.sep_id))
+        sep_id = graph.constant("sep_id", embeddings.sep_id, np.dtype(graph.plan.input_type).type)
+        is_separator = graph.add("Equal", "separator", "input_ids", sep_id)
         is_separator = graph.add("Cast", "separator", is_separator, to=TensorProto.INT64)
         before = graph.add("CumSum", "separators_before", is_separator, graph.constant("axis_1", 1), exclusive=1)
         last_row = graph.constant("last_segment", min(1, embeddings.segment.num_embeddings - 1))
@@ -339,10 +340,11 @@ def _text_classification(graph: _Graph, states: str, head: TextClassificationHea
 def build_graph(model: PlainEncoder, plan: Plan | None = None) -> onnx.ModelProto:
     """The graph of a model, by default in fp32.
 
-    It takes `input_ids` and `attention_mask`, int64 [batch, length], both dynamic, and returns the model's outputs,
-    float [batch, length], [batch, length, vocabulary] or [batch, classes].
+    It takes `input_ids` and `attention_mask`, of the plan's `input_type`, [batch, length], both dynamic, and returns
+    the model's outputs, float [batch, length], [batch, length, vocabulary] or [batch, classes].
     """
-    graph = _Graph(plan or Plan())
+    plan = plan or Plan()
+    graph = _Graph(plan)
     length = graph.add("Shape", "length", "input_ids", start=1, end=2)
     states = _embeddings(graph, model.embeddings, length)
     mask = _additive_mask(graph, length)
@@ -358,7 +360,8 @@ def build_graph(model: PlainEncoder, plan: Plan | None = None) -> onnx.ModelProt
         case MaskedLMHead():
             _masked_lm(graph, states, model.head)
     output_shape = model.output_shape("batch", "length")
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in ("input_ids", "attention_mask")]
+    integer = helper.np_dtype_to_tensor_dtype(np.dtype(plan.input_type))
+    inputs = [helper.make_tensor_value_info(name, integer, shape) for name in ("input_ids", "attention_mask")]
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, output_shape) for name in model.output_names]
     proto = helper.make_model(
         helper.make_graph(graph.nodes, "edge_distil", inputs, outputs, graph.initializers),

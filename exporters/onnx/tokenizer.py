@@ -519,7 +519,7 @@ def with_tokenizer(
 ) -> onnx.ModelProto:
     """An encoder's graph with the tokeniser of a model folder in front of it. `proto` itself is not changed.
 
-    `proto` takes `input_ids` and `attention_mask`, int64 [batch, length].
+    `proto` takes `input_ids` and `attention_mask`, int64 or int32 [batch, length].
 
     For "question-answering" the graph takes `question` and `context`, string [1] each, and gives `start_logits` and
     `end_logits`, float [windows, length], and `offsets`, int64 [windows, length, 2]: the first and one-past-last
@@ -551,10 +551,11 @@ def with_tokenizer(
         parts = _texts(graph, tokens, max_length)
     input_ids, mask, offsets = _rows(graph, tokens, parts, special.cls, special.sep, special.pad)
 
+    integer = proto.graph.input[0].type.tensor_type.elem_type
     merged = onnx.ModelProto()
     merged.CopyFrom(proto)
     graph.nodes += [
-        helper.make_node("Identity", [name], [output], f"{_PREFIX}.{output}")
+        helper.make_node("Cast", [name], [output], f"{_PREFIX}.{output}", to=integer)
         for name, output in ((input_ids, "input_ids"), (mask, "attention_mask"))
     ]
     del merged.graph.input[:]

@@ -44,7 +44,10 @@ def convert(
     converted.set_friendly_name("encoder")
     path = folder / MODELS[precision]
     path.parent.mkdir(exist_ok=True)
-    openvino.save_model(converted, path, compress_to_fp16=True)
+    try:
+        openvino.save_model(converted, path, compress_to_fp16=True)
+    except RuntimeError as fault:  # its streams do not say why: the disk, as a rule
+        raise UserError(f"{path.name}: cannot be written: {fault}", "check free space and permissions") from fault
     _number_layers(path)
     return MODELS[precision]
 
