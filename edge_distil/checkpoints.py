@@ -120,7 +120,7 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     except Exception as fault:
         # safetensors and coremltools pass the system's words on, and not as an OSError with a number and a name.
         no_space = os.strerror(errno.ENOSPC)
-        if no_space in str(fault):
+        if no_space in str(fault) and getattr(fault, "filename", None) is None:
             raise OSError(errno.ENOSPC, no_space, str(target)) from fault
         raise
     finally:
