@@ -862,21 +862,17 @@ def verify(
 
     Every file against its checksum, the tokeniser against the model; every graph is opened and run, its logits must be
     finite, follow the text and not the padding; a question answerer is asked questions, each graph in turn. Ends with
-    status 2 when a check fails. A Core ML package is read back, and run on no machine but Apple's.
+    status 2 when a check fails. A Core ML package is run on any machine, operation by operation as it says, in fp16.
 
     Example: edge-distil verify runs/qa-onnx --data dev-v1.1.json
     """
-    from importlib.util import find_spec
-
     from edge_distil import verification
     from edge_distil.console import note
     from edge_distil.starter import teacher_folder
-    from exporters.coreml import read_package
 
     result = verification.verify(
         artifact or teacher_folder("question-answering"),
         questions=_answerable_questions(data)[:checked_questions],
-        read_package=read_package if find_spec("coremltools") else None,
         threads=threads,
         progress=note,
     )
