@@ -59,6 +59,7 @@ _NUMPY: dict[str, type[np.generic]] = {
     "int64": np.int64,
     "uint64": np.uint64,
 }
+DTYPES = (*_NUMPY, *_SUB_BYTE)
 
 
 def numpy_dtype(dtype: str) -> type[np.generic]:

@@ -18,7 +18,7 @@ import numpy as np
 from edge_distil.checkpoints import read_json
 from edge_distil.errors import UserError
 from edge_distil.quiet import import_coremltools
-from edge_distil.runtimes.mil.blobs import REMAKE, Blob, WeightFile, numpy_dtype, packed_bits, unpack
+from edge_distil.runtimes.mil.blobs import DTYPES, REMAKE, Blob, WeightFile, numpy_dtype, packed_bits, unpack
 
 # The release of iOS whose operations each set has.
 OPSETS = {"CoreML5": 15, "CoreML6": 16, "CoreML7": 17, "CoreML8": 18, "CoreML9": 26}
@@ -303,6 +303,8 @@ class _Reader:
 
     def _value(self, value: Any, name: str) -> Value:
         kind = _tensor_type(value.type, self._proto)
+        if kind.dtype not in ("string", *DTYPES):
+            raise UserError(f"{self._path}: {name} is of the type {kind.dtype}, which is not known", REMAKE)
         count = prod(size or 0 for size in kind.shape)
         if value.WhichOneof("value") == "blobFileValue":
             return Value(
