@@ -444,6 +444,12 @@ CASES: dict[str, Case] = {
         ints([1, 5, 2, 6], [3, 7, 4, 8]),
         16,
     ),
+    "concat of scalars": (
+        lambda x: mb.concat(values=(mb.squeeze(x=x), np.int32(7)), axis=0),
+        [ints(3)],
+        ints(3, 7),
+        16,
+    ),
     "split": (lambda x: mb.split(x=x, num_splits=2, axis=-1), [X], [X[..., :2], X[..., 2:]], 16),
     "split by sizes": (lambda x: mb.split(x=x, split_sizes=[2, 1], axis=1), [X], [X[:, :2], X[:, 2:]], 16),
     "stack": (lambda x, y: mb.stack(values=(x, y), axis=1), [X, Y], np.stack([X, Y], 1), 16),
@@ -489,6 +495,12 @@ CASES: dict[str, Case] = {
         16,
     ),
     "gather": (lambda x: mb.gather(x=TABLE, indices=x), [TOKENS], TABLE[TOKENS], 16),
+    "gather of one place": (
+        lambda x, y: mb.gather(x=x, indices=mb.squeeze(x=y)),
+        [ROW, ints(2)],
+        ROW[2],
+        16,
+    ),
     "gather in another dimension": (
         lambda x, y: mb.gather(x=x, indices=y, axis=-1),
         [X, TOKENS % 4],

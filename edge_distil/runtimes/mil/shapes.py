@@ -39,6 +39,8 @@ def squeeze(x: torch.Tensor, axes: list[int] | None = None) -> torch.Tensor:
 
 @operation(exact=True)
 def concat(values: Tensors, axis: int, interleave: bool = False) -> torch.Tensor:
+    """One after the other; interleaved, their elements taking turns. Scalars make a vector."""
+    values = [value.reshape(1) if value.ndim == 0 else value for value in values]
     if interleave:
         return torch.stack(values, axis % values[0].ndim + 1).flatten(axis % values[0].ndim, axis % values[0].ndim + 1)
     return torch.cat(values, axis)
@@ -139,7 +141,7 @@ def gather(
 
 def _take(x: torch.Tensor, places: torch.Tensor, axis: int) -> torch.Tensor:
     found = x.index_select(axis, places.reshape(-1))
-    return found.reshape(*x.shape[:axis], *places.shape, *x.shape[axis + 1 :])
+    return found.reshape((*x.shape[:axis], *places.shape, *x.shape[axis + 1 :]))
 
 
 @operation(exact=True)
