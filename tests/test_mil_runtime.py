@@ -43,8 +43,10 @@ MODELS = {
     "BERT that answers": lambda v: BertForQuestionAnswering(bert_config(vocab_size=v)),
     "student that answers": lambda v: DistilBertForQuestionAnswering(distilbert_config(vocab_size=v)),
     "BERT that fills in words": lambda v: BertForMaskedLM(bert_config(vocab_size=v, num_hidden_layers=2)),
-    "student that classifies": lambda v: DistilBertForSequenceClassification(distilbert_config(vocab_size=v, num_labels=3)),
-}  # fmt: skip
+    "student that classifies": lambda v: DistilBertForSequenceClassification(
+        distilbert_config(vocab_size=v, num_labels=3)
+    ),
+}
 
 
 def decibels(expected: np.ndarray, found: np.ndarray) -> float:
@@ -152,7 +154,9 @@ def test_flexible_package_runs_each_text_at_the_least_length_that_holds_it(shape
 
     found = QuestionAnswerer(Watched(), max_length=80).ask_all(questions[:3])  # type: ignore[arg-type]
     # Windows fill the length that holds 80: 96 where lengths are listed.
-    expected = QuestionAnswerer(TorchRuntime.load(checkpoint, task="question-answering"), max_length=96 if len(lengths) == 3 else 80)  # fmt: skip
+    expected = QuestionAnswerer(
+        TorchRuntime.load(checkpoint, task="question-answering"), max_length=96 if len(lengths) == 3 else 80
+    )
     for key, answers in expected.ask_all(questions[:3]).items():
         assert found[key][0].score == pytest.approx(answers[0].score, abs=1e-3)
     assert len(seen) > 1
@@ -188,14 +192,22 @@ def test_packages_of_a_folder_are_told_by_name_and_others_by_their_weights(answe
 @pytest.mark.parametrize(
     ("precision", "bits"), [("palette4", 4), ("palette6", 6), ("palette8", 8), ("int8", "int8"), ("int4", "int4")]
 )
-def test_compressed_package_runs_and_its_precision_is_told_by_how_it_is_stored(precision, bits, target, save, tokenizer, questions, tmp_path):  # fmt: skip
+def test_compressed_package_runs_and_its_precision_is_told_by_how_it_is_stored(
+    precision, bits, target, save, tokenizer, questions, tmp_path
+):
     import coremltools.optimize.coreml as cto
 
     if precision == "int4" and target is ct.target.iOS16:
         pytest.skip("weights of four bits came with iOS 18")
     config = distilbert_config(vocab_size=tokenizer.get_vocab_size(), dim=64, n_layers=1, hidden_dim=128)
     checkpoint = save(randomize(DistilBertForQuestionAnswering(config)))
-    convert(plain_of(checkpoint), checkpoint / "half.mlpackage", (1, LENGTH), ct.precision.FLOAT16, minimum_deployment_target=target)  # fmt: skip
+    convert(
+        plain_of(checkpoint),
+        checkpoint / "half.mlpackage",
+        (1, LENGTH),
+        ct.precision.FLOAT16,
+        minimum_deployment_target=target,
+    )
     half = MilRuntime(checkpoint)
     assert half.precision == "fp16"
     with quiet():
