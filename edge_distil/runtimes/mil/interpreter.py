@@ -15,13 +15,18 @@ from edge_distil.runtimes.mil.registry import TORCH_DTYPES, Semantics, to_tensor
 Rounding = Literal["fp32", "fp16"]
 Observer = Callable[[Operation, str, torch.Tensor], None]
 
+# Values that are rounded at once: their halves stay in the cache, and torch starts no threads for so few.
+_CACHED = 1 << 15
 _UNKNOWN = "export the model without it, or run the package on a Mac"
 _CHANGED = "the package was changed, or its operation is read wrongly here: please report it with the package"
 
 
 def _round(values: torch.Tensor) -> torch.Tensor:
-    """fp32 values as fp16 holds them, in place: to the nearest, a half to even, and to infinity beyond 65504."""
-    return values.copy_(values.half())
+    """fp32 values as fp16 holds them: to the nearest, a half to even, and to infinity beyond 65504."""
+    flat = values.contiguous().view(-1)
+    for part in flat.split(_CACHED):
+        part.copy_(part.half())
+    return flat.view(values.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,8 @@ class Interpreter:
                 if (modes := semantics.modes(name)) and fixed[name] not in modes:
                     raise _fault(operation, f"its {name} {fixed[name]!r} is not known here", _UNKNOWN)
             else:
+                if any(isinstance(each, Value) for each in given):
+                    raise _fault(operation, f"its {name} are constants and results without distinction", _UNKNOWN)
                 names[name] = tuple(each for each in given if isinstance(each, str))
                 self._hold(each for each in names[name] if each in self._constants)
         if missing := semantics.missing(operation.arguments):
