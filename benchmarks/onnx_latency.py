@@ -180,7 +180,7 @@ def score(contender: str, source: Path, work: Path, questions: list[Any]) -> dic
 
     class Given:
         name, precision, folder = contender, "", source
-        fixed_length, batch_size = None, 1
+        lengths, batch_size = None, 1
         outputs = ("start_logits", "end_logits")
 
         def __call__(self, ids_BL: np.ndarray, mask_BL: np.ndarray) -> dict[str, np.ndarray]:

@@ -498,7 +498,7 @@ def evaluate(
         Path | None, typer.Option(help="Plot the share of right answers against their score to this PNG file.")
     ] = None,
     null_threshold: NullThreshold = None,
-    precision: Annotated[str | None, typer.Option(help="Which graph of an ONNX export: int8 or fp32.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Which graph or package of an export, such as int8.")] = None,
     max_length: TaskLength = None,
     doc_stride: Annotated[int, typer.Option(min=1, help="Tokens from one window's start to the next one's.")] = 128,
     batch_size: BatchSize = 16,
@@ -645,7 +645,7 @@ def ask(
     ] = None,
     n_best: Annotated[int, typer.Option(min=1, max=20, help="How many answers to give.")] = 1,
     null_threshold: NullThreshold = None,
-    precision: Annotated[str | None, typer.Option(help="Which graph of an ONNX export: int8 or fp32.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Which graph or package of an export, such as int8.")] = None,
     max_length: Annotated[int, typer.Option(min=16, help="Tokens of a window, question included.")] = 384,
     doc_stride: Annotated[int, typer.Option(min=1, help="Tokens from one window's start to the next one's.")] = 128,
     threads: Threads = None,
@@ -868,21 +868,17 @@ def verify(
 
     Every file against its checksum, the tokeniser against the model; every graph is opened and run, its logits must be
     finite, follow the text and not the padding; a question answerer is asked questions, each graph in turn. Ends with
-    status 2 when a check fails. A Core ML package is read back, and run on no machine but Apple's.
+    status 2 when a check fails. A Core ML package is run on any machine, operation by operation as it says, in fp16.
 
     Example: edge-distil verify runs/qa-onnx --data dev-v1.1.json
     """
-    from importlib.util import find_spec
-
     from edge_distil import verification
     from edge_distil.console import note
     from edge_distil.starter import teacher_folder
-    from exporters.coreml import read_package
 
     result = verification.verify(
         artifact or teacher_folder("question-answering"),
         questions=_answerable_questions(data)[:checked_questions],
-        read_package=read_package if find_spec("coremltools") else None,
         threads=threads,
         progress=note,
     )
@@ -903,7 +899,11 @@ def bench(
     context: typer.Context,
     models: Annotated[
         list[Path] | None,
-        typer.Argument(help="Checkpoints and ONNX exports. Default: BERT-base and DistilBERT shapes, random weights."),
+        typer.Argument(help="Checkpoints and exports. Default: BERT-base and DistilBERT shapes, random weights."),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="What runs Core ML packages: coreml, on macOS alone and the default there, or mil."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where to run: cpu.")] = "cpu",
     data: Annotated[
@@ -920,7 +920,7 @@ def bench(
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure latency, batch 1, with and without tokenisation: torch and ONNX Runtime, contenders taking turns.
+    """Measure latency, batch 1, with and without tokenisation: every graph and package there is, taking turns.
 
     Example: edge-distil bench runs/qa-teacher runs/qa-student-onnx --data dev-v1.1.json
     """
@@ -932,11 +932,15 @@ def bench(
 
     if device != "cpu":
         raise UserError(f"--device {device}: unknown device", "the devices are: cpu")
+    if runtime is not None:
+        _choice("--runtime", runtime, "coreml", "mil")
     asked = _answerable_questions(data)[:questions]
     threads = threads or _cores()
     with TemporaryDirectory(prefix="edge-distil-bench-") as scratch:
         contenders = (
-            _given_contenders(models, threads, tokens) if models else _random_contenders(Path(scratch), threads)
+            _given_contenders(models, threads, tokens, runtime)
+            if models
+            else _random_contenders(Path(scratch), threads)
         )
         with progress("measuring", len(contenders) * (warmup + repeats * len(asked))) as advance:
             rows = study.measure(
@@ -1050,17 +1054,22 @@ def _random_contenders(scratch: Path, threads: int) -> list[Any]:
     return contenders
 
 
-def _given_contenders(models: list[Path], threads: int, tokens: int) -> list[Any]:
+def _given_contenders(models: list[Path], threads: int, tokens: int, packages_by: str | None) -> list[Any]:
+    """Every graph and package of the folders; `packages_by` is what runs the packages, None for what the system has."""
     from edge_distil.bench import Contender
     from edge_distil.checkpoints import check_length
     from edge_distil.runtimes import open_runtime
+    from edge_distil.runtimes.mil import PACKAGES
     from edge_distil.runtimes.onnx import GRAPHS
 
     contenders = []
     for folder in models:
         present: list[str | None] = [precision for precision, graph in GRAPHS.items() if (folder / graph).is_file()]
-        for precision in present or [None]:
-            contenders.append(Contender(folder.name, open_runtime(folder, precision=precision, threads=threads)))
+        packages: list[str | None] = [precision for precision, name in PACKAGES.items() if (folder / name).is_dir()]
+        for precision in present or packages or [None]:
+            name = packages_by if packages and not present else None
+            opened = open_runtime(folder, precision=precision, threads=threads, name=name)
+            contenders.append(Contender(folder.name, opened))
         check_length(folder, tokens, "--tokens")
     return contenders
 

@@ -12,7 +12,7 @@ from edge_distil.errors import UserError
 from edge_distil.runtimes import Runtime, open_runtime
 from edge_distil.tasks.decoding import Answer, Decoding, Spans, best_spans
 from edge_distil.tasks.squad import DOC_STRIDE, MAX_LENGTH, Question, Window, windows
-from edge_distil.tokenization import load_tokenizer, pad, special_tokens
+from edge_distil.tokenization import fitting_length, load_tokenizer, pad, special_tokens
 
 # Enough to put windows of like length into one batch.
 _AT_ONCE = 512
@@ -29,7 +29,7 @@ def predict_windows(
     batch_size = runtime.batch_size or batch_size
     for first in range(0, len(by_length), batch_size):
         indices = by_length[first : first + batch_size]
-        logits = runtime(*pad([prepared[index].input_ids for index in indices], pad_id, runtime.fixed_length))
+        logits = runtime(*pad([prepared[index].input_ids for index in indices], pad_id, runtime.lengths))
         for row, index in enumerate(indices):
             length = len(prepared[index].input_ids)
             yield index, logits["start_logits"][row, :length], logits["end_logits"][row, :length]
@@ -61,7 +61,8 @@ class QuestionAnswerer:
             )
         self.runtime = runtime
         self.tokenizer = tokenizer or load_tokenizer(runtime.folder)
-        self.max_length = runtime.fixed_length or max_length
+        # Windows fill the length that they would be padded to anyway.
+        self.max_length = fitting_length(max_length, runtime.lengths)
         check_length(runtime.folder, self.max_length, "--max-length")
         self.doc_stride = doc_stride
         self.unanswerable = unanswerable

@@ -94,9 +94,24 @@ def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
     return SpecialTokens(*ids.values())
 
 
-def pad(ids: Sequence[Sequence[int]], pad_id: int, length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """`input_ids` and `attention_mask`, int64 [B, L], padded to the longest of B inputs or to `length`."""
-    width = length or max(len(ids_L) for ids_L in ids)
+def fitting_length(tokens: int, lengths: Sequence[int] | None) -> int:
+    """The least of the ascending `lengths` that holds so many tokens, the greatest where none does; any, where None."""
+    return tokens if lengths is None else next((length for length in lengths if length >= tokens), lengths[-1])
+
+
+def pad(
+    ids: Sequence[Sequence[int]], pad_id: int, lengths: Sequence[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`input_ids` and `attention_mask`, int64 [B, L], padded to the longest of B inputs.
+
+    With `lengths`, ascending, to the least of them that holds it. Raises `UserError` where none does.
+    """
+    longest = max(len(ids_L) for ids_L in ids)
+    width = fitting_length(longest, lengths)
+    if longest > width:
+        raise UserError(
+            f"an input has {longest} tokens, the model takes at most {width}", f"give --max-length {width} or less"
+        )
     ids_BL = np.full((len(ids), width), pad_id, dtype=np.int64)
     mask_BL = np.zeros((len(ids), width), dtype=np.int64)
     for row, ids_L in enumerate(ids):

@@ -8,6 +8,8 @@ Shapes: B texts, L tokens, Q questions.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -61,14 +63,13 @@ def verify(
     folder: Path,
     *,
     questions: Sequence[Question] | None = None,
-    read_package: Callable[[Path], Any] | None = None,
     threads: int | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> dict[str, Any]:
     """Check a checkpoint or an export, as far as this machine can.
 
     `questions` are what a question answerer is asked, by default some hundred of the starter's test set.
-    `read_package` reads a Core ML package, as `exporters.coreml.read_package` does; without it a package is not opened.
+    Core ML packages are run as `edge_distil.runtimes.mil` does; without coremltools they are not opened.
     `progress` is told each step as it starts.
 
     Returns `artifact`, `kind` ("checkpoint", "onnx", "openvino", "coreml"), `task`, `files` with `count` and `bytes`,
@@ -90,10 +91,8 @@ def verify(
         and report.check("config.json", _config, folder, task)
         and report.check("tokenizer", _tokenizer, folder, task)
     ):
-        if kind == "coreml":
-            _check_packages(folder, task, manifest, read_package, report)
-        else:
-            _check_models(folder, kind, task, questions, threads, report, progress)
+        measured = manifest.get("measured", {})
+        _check_models(folder, kind, task, measured, questions, threads, report, progress)
     return {
         "artifact": str(folder),
         "kind": kind,
@@ -177,14 +176,21 @@ def _check_models(
     folder: Path,
     kind: str,
     task: Task,
+    measured: Mapping[str, Any],
     questions: Sequence[Question] | None,
     threads: int | None,
     report: _Report,
     progress: Callable[[str], None],
 ) -> None:
-    """Open, run and, where it answers questions, ask a checkpoint or every graph of an ONNX export."""
+    """Open, run and, where it answers questions, ask a checkpoint or every graph or package of an export."""
     progress("weights")
-    open_all = {"onnx": _open_onnx, "openvino": _open_openvino}.get(kind, _open_checkpoint)
+    open_packages = partial(_open_packages, measured=measured)
+    openers: dict[str, Callable[..., dict[str, Runtime]]] = {
+        "onnx": _open_onnx,
+        "openvino": _open_openvino,
+        "coreml": open_packages,
+    }
+    open_all = openers.get(kind, _open_checkpoint)
     positions = _positions(folder, task)
     running: dict[str, Runtime] = {}
     for precision, runtime in open_all(folder, task, threads, report).items():
@@ -261,6 +267,52 @@ def _open_openvino(folder: Path, task: Task, threads: int | None, report: _Repor
     return opened
 
 
+def _open_packages(
+    folder: Path, task: Task, threads: int | None, report: _Report, *, measured: Mapping[str, Any]
+) -> dict[str, Runtime]:
+    """`measured` is what the manifest says of the export: the operations of its fp16 package are among it."""
+    if not find_spec("coremltools"):
+        report.notes.append("coremltools is not installed: no package was opened")
+        return {}
+    from edge_distil.runtimes.mil import PACKAGES, MilRuntime, find_package
+
+    opened: dict[str, Runtime] = {}
+    vocab_size = str(load_config(folder, task).vocab_size)
+    positions = _positions(folder, task)
+
+    def check(precision: str | None, path: Path) -> str:
+        runtime = MilRuntime(folder, precision=precision, threads=threads)
+        program = runtime.program
+        _check_names("outputs", list(program.outputs), _outputs(task), path)
+        for constant in program.constants:
+            if not np.isfinite(largest := constant.largest):
+                raise UserError(f"{path}: the constant {constant.name} reaches {largest}", _REMAKE)
+        tokens = runtime.lengths[-1] if runtime.lengths else positions
+        if tokens > positions:
+            raise UserError(f"{path}: takes {tokens} tokens, config.json has {positions} positions", _COPY)
+        if (named := program.metadata.get("vocab_size", vocab_size)) != vocab_size:
+            raise UserError(f"{path}: was made for {named} tokens, config.json has {vocab_size}", _COPY)
+        counted = measured.get("package", {}).get("operations")
+        if counted and path.name == PACKAGES["fp16"] and counted != program.operation_counts:
+            raise UserError(f"{path}: has other operations than {MANIFEST} lists", _COPY)
+        opened[runtime.precision] = runtime
+        return f"whole, {program.weight_bytes:,} bytes of weights, all finite; takes {tokens} tokens"
+
+    present: dict[str | None, Path] = {key: folder / name for key, name in PACKAGES.items() if (folder / name).is_dir()}
+    if not present and not report.check("package", lambda: find_package(folder, None)[0].name):
+        return {}
+    for precision, path in (present or {None: find_package(folder, None)[0]}).items():
+        report.check(f"{path.name}: package", check, precision, path)
+    if opened:
+        report.notes.append(
+            "packages were run operation by operation by torch, in fp16 where they say so: not by Core ML"
+        )
+    others = sorted(path.name for path in set(folder.glob("*.mlpackage")) - set(present.values())) if present else []
+    if others:
+        report.notes.append(f"packages of names that the toolkit does not write were not opened: {', '.join(others)}")
+    return opened
+
+
 def _no_graph(folder: Path, format: str) -> str:
     raise UserError(f"{folder / format}: holds no graph", f"export it: edge-distil export MODEL --format {format}")
 
@@ -292,13 +344,14 @@ def _logits(runtime: Runtime, positions: int) -> str:
     tokenizer = load_tokenizer(runtime.folder)
     special = special_tokens(tokenizer)
     contexts = list(dict.fromkeys(question.context for question in _starter_questions(passages=_TEXTS)))
-    room = min(positions, _TOKENS) - 2
+    room = min(positions, _TOKENS, runtime.lengths[-1] if runtime.lengths else _TOKENS) - 2
     # Each half as long as the one before, so that all but the first are padded when they run together.
     texts = [
         [special.cls, *encoding.ids[: room >> halvings], special.sep]
         for halvings, encoding in enumerate(tokenizer.encode_batch(contexts, add_special_tokens=False))
     ]
-    ids_BL, mask_BL = pad(texts, special.pad)
+    # With another token than a text alone is padded with: one that takes a single length has padding there too.
+    ids_BL, mask_BL = pad(texts, special.unk, runtime.lengths)
     together, unmasked = runtime(ids_BL, mask_BL), runtime(ids_BL, np.ones_like(mask_BL))
     # A classifier has one row of logits for each text, the others one for each token.
     by_token = together[runtime.outputs[0]].shape[:2] == ids_BL.shape
@@ -309,8 +362,14 @@ def _logits(runtime: Runtime, positions: int) -> str:
         parts = [batch[name][row, :length] for name in runtime.outputs for row, length in enumerate(tokens)]
         return np.concatenate([part.ravel() for part in parts])
 
-    each = [runtime(*pad([text], special.pad)) for text in texts]
-    alone = np.concatenate([values[name][0].ravel() for name in runtime.outputs for values in each])
+    each = [runtime(*pad([text], special.pad, runtime.lengths)) for text in texts]
+    alone = np.concatenate(
+        [
+            values[name][0, :length].ravel()
+            for name in runtime.outputs
+            for values, length in zip(each, tokens, strict=True)
+        ]
+    )
     for logits in (alone, real(together)):
         if bad := int((~np.isfinite(logits)).sum()):
             raise UserError(f"{runtime.folder}: {bad} of {logits.size} logits are NaN or infinite", _REMAKE)
@@ -364,46 +423,3 @@ def _ask(
 
     for precision in runtimes:
         report.check(f"{precision}: answers", agreement, precision)
-
-
-def _check_packages(
-    folder: Path,
-    task: Task,
-    manifest: Mapping[str, Any],
-    read_package: Callable[[Path], Any] | None,
-    report: _Report,
-) -> None:
-    """What can be told of Core ML packages without running them, by `read_package`, which raises where one is cut."""
-    report.notes.append("Core ML runs on Apple's systems alone: no package was run")
-    if read_package is None:
-        report.notes.append("no package was opened")
-        return
-    counted = manifest.get("measured", {}).get("package")
-    vocab_size = str(load_config(folder, task).vocab_size)
-    positions = _positions(folder, task)
-
-    def check(path: Path) -> str:
-        package = read_package(path)
-        _check_names("inputs", list(package.inputs), _INPUTS, path)
-        _check_names("outputs", list(package.outputs), _outputs(task), path)
-        for constant in package.constants:
-            if not np.isfinite(constant.largest):
-                raise UserError(f"{path}: the constant {constant.name} reaches {constant.largest}", _REMAKE)
-        tokens = max(feature.shape[-1] for feature in package.inputs.values())
-        if tokens > positions:
-            raise UserError(f"{path}: takes {tokens} tokens, config.json has {positions} positions", _COPY)
-        if (named := package.metadata.get("vocab_size", vocab_size)) != vocab_size:
-            raise UserError(f"{path}: was made for {named} tokens, config.json has {vocab_size}", _COPY)
-        if counted and counted["operations"] != package.operations:
-            raise UserError(f"{path}: has other operations than {MANIFEST} lists", _COPY)
-        return f"whole, {package.weight_bytes:,} bytes of weights, all finite; takes {tokens} tokens"
-
-    packages = sorted(folder.glob("*.mlpackage"))
-    if not packages:
-        report.check("package", _no_package, folder)
-    for path in packages:
-        report.check(f"{path.name}: package", check, path)
-
-
-def _no_package(folder: Path) -> str:
-    raise UserError(f"{folder}: holds no .mlpackage", "export it: edge-distil export MODEL --format coreml")

@@ -192,7 +192,8 @@ def _write_coreml(
     plain: PlainEncoder, staging: Path, court: gate.Judge, max_length: int, description: str, source: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Write the package and check it as it lies on disk. Returns as `_write_onnx` does."""
-    from exporters.coreml import PACKAGE, convert, read_package
+    from edge_distil.runtimes.mil import PACKAGES, read_program
+    from exporters.coreml import convert
 
     normalizer = load_tokenizer(staging).normalizer
     lower_case = normalizer is not None and normalizer.normalize_str("A") == "a"
@@ -203,11 +204,13 @@ def _write_coreml(
         "source": Path(source["path"]).name,
         "source_sha256": source["sha256"],
     }
-    traced = convert(plain, staging / PACKAGE, max_length=max_length, description=description, metadata=metadata)
-    package = gate.check_package(read_package(staging / PACKAGE), plain, max_length)
+    traced = convert(
+        plain, staging / PACKAGES["fp16"], max_length=max_length, description=description, metadata=metadata
+    )
+    package = gate.check_package(read_program(staging / PACKAGES["fp16"]), plain, max_length)
     # Core ML runs on Apple's systems alone: what is run here is the module that was converted, before fp16.
     runtime = gate.TracedRuntime(traced, plain.output_names, staging, max_length)
-    return {"fp16": PACKAGE}, {"package": package, **gate.check_outputs(court, {"traced": runtime})}
+    return {"fp16": PACKAGES["fp16"]}, {"package": package, **gate.check_outputs(court, {"traced": runtime})}
 
 
 def export(
@@ -272,7 +275,7 @@ def export(
             task=task,
             max_length=max_length,
             max_drop=max_drop,
-            fixed_length=max_length if format == "coreml" else None,
+            lengths=(max_length,) if format == "coreml" else None,
             labelled=labelled,
         )
         samples = samples_of(task, folder, calibration or questions, max_length)

@@ -18,6 +18,7 @@ from edge_distil.checkpoints import read_json
 from edge_distil.errors import UserError
 from edge_distil.qa import QuestionAnswerer
 from edge_distil.runtimes import Runtime
+from edge_distil.runtimes.mil import CONTROL_FLOW, Feature, Program
 from edge_distil.tasks import Task
 from edge_distil.tasks.classification import decide, encode, predict_texts
 from edge_distil.tasks.decoding import Answer, Decoding
@@ -26,7 +27,6 @@ from edge_distil.tasks.metrics import score_squad
 from edge_distil.tasks.squad import Question
 from edge_distil.tasks.texts import Example, TextTask
 from edge_distil.tokenization import load_tokenizer, pad, special_tokens
-from exporters.coreml.package import CONTROL_FLOW, Feature, Package
 from exporters.encoder import PlainEncoder
 
 # fp32 against fp32 differs by rounding alone, some 1e-5; a wrong weight, mask or position moves logits by far more.
@@ -53,7 +53,7 @@ class TracedRuntime:
     ) -> None:
         self.outputs = outputs
         self.folder = folder
-        self.fixed_length: int | None = fixed_length
+        self.lengths: tuple[int, ...] | None = (fixed_length,)
         self._traced = traced
 
     @torch.inference_mode()
@@ -69,10 +69,10 @@ class TracedRuntime:
 class _Recorded:
     """A runtime that keeps the logits of every real token, so that one pass gives both the answers and the logits."""
 
-    def __init__(self, runtime: Runtime, fixed_length: int | None) -> None:
+    def __init__(self, runtime: Runtime, lengths: tuple[int, ...] | None) -> None:
         self.name, self.precision, self.outputs = runtime.name, runtime.precision, runtime.outputs
         self.folder, self.batch_size = runtime.folder, runtime.batch_size
-        self.fixed_length = fixed_length
+        self.lengths = lengths
         self._runtime = runtime
         self._logits: list[np.ndarray] = []
 
@@ -182,17 +182,17 @@ class _QuestionAnsweringJudge(Judge):
         questions: Sequence[Question],
         max_length: int,
         max_drop: float,
-        fixed_length: int | None,
+        lengths: tuple[int, ...] | None,
     ) -> None:
         self._questions = questions
         self._with_gold = [question for question in questions if question.answers]
-        self._max_length, self._max_drop, self._fixed_length = max_length, max_drop, fixed_length
+        self._max_length, self._max_drop, self._lengths = max_length, max_drop, lengths
         self._answers: dict[str, list[Answer]] = {}
         self._expected, self._answers, self._scores = self._ask(reference)
         self.about = {"questions": len(questions), "checkpoint": self._scores}
 
     def _ask(self, runtime: Runtime) -> tuple[np.ndarray, dict[str, list[Answer]], dict[str, float]]:
-        recorded = _Recorded(runtime, self._fixed_length)
+        recorded = _Recorded(runtime, self._lengths)
         # Without the temperature, which would stretch the differences that rounding may make between scores.
         answerer = QuestionAnswerer(recorded, max_length=self._max_length, decoding=Decoding())
         answers = answerer.ask_all(self._questions)
@@ -232,7 +232,7 @@ class _MaskedLMJudge(Judge):
 
     def _logits(self, runtime: Runtime) -> np.ndarray:
         # One text at a time: logits over a vocabulary are large.
-        rows = [runtime(*pad([ids], self._special.pad, runtime.fixed_length)) for ids in self._ids]
+        rows = [runtime(*pad([ids], self._special.pad, runtime.lengths)) for ids in self._ids]
         return np.concatenate([row["logits"][0, : len(ids)] for row, ids in zip(rows, self._ids, strict=True)])
 
     def _run(self, runtime: Runtime) -> tuple[np.ndarray, dict[str, float]]:
@@ -302,7 +302,7 @@ def judge(
     task: Task,
     max_length: int,
     max_drop: float,
-    fixed_length: int | None = None,
+    lengths: tuple[int, ...] | None = None,
     labelled: LabelledTexts | None = None,
 ) -> Judge:
     """The judge for a task, after it has run the checkpoint.
@@ -311,10 +311,10 @@ def judge(
     `max_drop` points of F1 or of a task's score, nor more than one answer where that counts for more; without gold
     answers or labels they must agree on `LEAST_AGREEMENT` per cent of the answers, words or labels. Masked language
     models run on the questions' contexts, text classifiers on `labelled`, else on those contexts and on pairs of a
-    question and its context. `fixed_length` is the only input length of the artifacts, None where they take any.
+    question and its context. `lengths` are the input lengths that the artifacts take, None where any will do.
     """
     if task == "question-answering":
-        return _QuestionAnsweringJudge(reference, questions, max_length, max_drop, fixed_length)
+        return _QuestionAnsweringJudge(reference, questions, max_length, max_drop, lengths)
     if task == "text-classification":
         return _TextJudge(reference, questions, max_length, max_drop, labelled)
     return _MaskedLMJudge(reference, questions, max_length)
@@ -337,7 +337,7 @@ def _same_answer(expected: Sequence[Answer], found: Answer) -> bool:
     return scores.get((found.start, found.end), 0.0) >= expected[0].score * math.exp(-4 * LOGIT_TOLERANCE)
 
 
-def check_package(package: Package, model: PlainEncoder, max_length: int) -> dict[str, Any]:
+def check_package(package: Program, model: PlainEncoder, max_length: int) -> dict[str, Any]:
     """Hold a Core ML package, as read back from disk, against the model it was made from; return what was measured.
 
     Inputs, outputs and their shapes, no control flow, every constant within the range of fp16, all weights there.
@@ -349,13 +349,13 @@ def check_package(package: Package, model: PlainEncoder, max_length: int) -> dic
     for what, found, expected in (("inputs", package.inputs, inputs), ("outputs", package.outputs, outputs)):
         if found != expected:
             raise UserError(f"the Core ML package has the {what} {found}, expected are {expected}", _REPORT)
-    if control_flow := sorted(CONTROL_FLOW & package.operations.keys()):
+    if control_flow := sorted(CONTROL_FLOW & package.operation_counts.keys()):
         raise UserError(f"the Core ML package branches ({', '.join(control_flow)}), an encoder does not", _REPORT)
-    for constant in package.constants:
-        if not constant.largest <= _FP16_LARGEST:  # so written, it also holds for NaN
+    largest = {constant.name: constant.largest for constant in package.constants}
+    for name, reached in largest.items():
+        if not reached <= _FP16_LARGEST:  # so written, it also holds for NaN
             raise UserError(
-                f"the Core ML package's constant {constant.name} reaches {constant.largest}, "
-                f"fp16 holds at most {_FP16_LARGEST:g}",
+                f"the Core ML package's constant {name} reaches {reached}, fp16 holds at most {_FP16_LARGEST:g}",
                 "check the checkpoint's weights for NaN and for values that large",
             )
     # Positions beyond the fixed length are never read, so the converter leaves their rows out.
@@ -370,6 +370,6 @@ def check_package(package: Package, model: PlainEncoder, max_length: int) -> dic
     return {
         "weight_bytes": package.weight_bytes,
         "expected_weight_bytes": expected_bytes,
-        "largest_constant": max(constant.largest for constant in package.constants),
-        "operations": dict(sorted(package.operations.items())),
+        "largest_constant": max(largest.values()),
+        "operations": dict(sorted(package.operation_counts.items())),
     }

@@ -50,7 +50,7 @@ class FakeRuntime:
     name = "fake"
     precision = "fp32"
     outputs = ("start_logits", "end_logits")
-    fixed_length: int | None = None
+    lengths: tuple[int, ...] | None = None
     batch_size: int | None = None
 
     def __init__(
@@ -141,12 +141,20 @@ def test_inputs_keep_their_own_length_or_get_the_one_asked_for(folder: Path, que
     assert list(cut.inputs[0][0, :4]) == list(own.inputs[0][0, :4])
 
 
-def test_fixed_length_is_kept_and_another_one_refused(folder: Path, questions: list[Question]) -> None:
+@pytest.mark.parametrize(
+    ("lengths", "tokens", "taken"),
+    [((128,), 128, "128"), ((16, 120, 384), 120, "16, 120, 384"), (tuple(range(16, 121)), None, "16 to 120")],
+)
+def test_least_length_that_holds_the_question_is_taken_and_another_one_refused(
+    folder: Path, questions: list[Question], lengths: tuple[int, ...], tokens: int | None, taken: str
+) -> None:
     runtime = FakeRuntime(folder, Clock(), [0.001])
-    runtime.fixed_length = 128
-    assert measure([Contender("model", runtime)], questions[:2], threads=1)[0]["tokens"] == 128
-    with pytest.raises(UserError, match="takes inputs of 128 tokens, not 384"):
-        measure([Contender("model", runtime)], questions[:2], threads=1, tokens=384)
+    own = measure([Contender("model", runtime)], questions[:1], threads=1)[0]["tokens"]
+    assert 16 < own < 120
+    runtime.lengths = lengths
+    assert measure([Contender("model", runtime)], questions[:1], threads=1)[0]["tokens"] == (tokens or own)
+    with pytest.raises(UserError, match=f"takes inputs of {taken} tokens, not 400"):
+        measure([Contender("model", runtime)], questions[:2], threads=1, tokens=400)
 
 
 def test_too_few_tokens_or_repeats_are_refused_before_any_call(folder: Path, questions: list[Question]) -> None:

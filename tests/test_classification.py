@@ -205,7 +205,7 @@ def test_a_batch_is_padded_to_its_longest_text(classes: TextFeatures) -> None:
 class Counter:
     """A runtime whose logits tell which text they belong to, and that counts the texts that it is given."""
 
-    name, precision, outputs, fixed_length, batch_size = "counter", "fp32", ("logits",), None, None
+    name, precision, outputs, lengths, batch_size = "counter", "fp32", ("logits",), None, None
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -236,7 +236,7 @@ class ByToken:
     """A runtime whose start and end logits are those given for each token, 0 for all others."""
 
     name, precision, outputs = "by token", "fp32", ("start_logits", "end_logits")
-    fixed_length = batch_size = None
+    lengths = batch_size = None
 
     def __init__(self, folder: Path, logits: dict[int, float]) -> None:
         self.folder, self.logits = folder, logits

@@ -29,13 +29,14 @@ from edge_distil.checkpoints import read_manifest
 from edge_distil.errors import UserError
 from edge_distil.models import load_model
 from edge_distil.qa import QuestionAnswerer
+from edge_distil.quiet import import_coremltools
 from edge_distil.runtimes import open_runtime
+from edge_distil.runtimes.mil import read_program
 from edge_distil.runtimes.torch import TorchRuntime, model_inputs
 from edge_distil.tasks.evaluation import evaluate_texts
 from edge_distil.tasks.texts import GLUE, TEXT, Example
 from edge_distil.tokenization import load_tokenizer, special_tokens
 from exporters import OnnxOptions, export, gate
-from exporters.coreml import conversion, read_package
 from exporters.encoder import PlainEncoder
 from exporters.onnx import graph, plan_for, write_graph
 from exporters.onnx.plan import Plan
@@ -251,7 +252,7 @@ def test_text_classifier_export_is_found_out_and_scores_as_its_checkpoint(
     assert 0 < result["gate"][exact]["max_logit_difference"] < gate.LOGIT_TOLERANCE
     assert result["gate"][exact].get("same_labels") == (100.0 if labels else None)
     if format == "coreml":
-        package = read_package(tmp_path / "out" / "model.mlpackage")
+        package = read_program(tmp_path / "out" / "model.mlpackage")
         assert package.outputs["logits"].shape == (1, len(labels or ["score"]))
         return
     task = TEXT if labels else GLUE["sts-b"]
@@ -371,7 +372,7 @@ def test_gate_refuses_int8_that_loses_answers_and_keeps_what_was_there(onnx_expo
 
 def test_core_ml_package_read_back_is_complete(coreml_export):
     output, result = coreml_export
-    package = read_package(output / "model.mlpackage")
+    package = read_program(output / "model.mlpackage")
     assert {name: (feature.shape, feature.dtype) for name, feature in package.inputs.items()} == {
         "input_ids": ((1, MAX_LENGTH), "INT32"),
         "attention_mask": ((1, MAX_LENGTH), "INT32"),
@@ -381,7 +382,7 @@ def test_core_ml_package_read_back_is_complete(coreml_export):
         "end_logits": ((1, MAX_LENGTH), "FLOAT32"),
     }
     # Two layers of six projections, and the head; two products of attention in each; the table's norm and two in each.
-    assert [package.operations[name] for name in ("linear", "matmul", "softmax", "layer_norm")] == [13, 4, 2, 5]
+    assert [package.operation_counts[name] for name in ("linear", "matmul", "softmax", "layer_norm")] == [13, 4, 2, 5]
     assert max(constant.largest for constant in package.constants) == 10000  # the mask
     # By hand, in values of 2 bytes: words, 64 positions, 2 segments, norm; each layer; the head's 2 × 64.
     vocab_size = int(package.metadata["vocab_size"])
@@ -405,21 +406,21 @@ def package_copy(coreml_export, tmp_path) -> Path:
 def test_package_without_its_weights_is_refused(package_copy):
     (package_copy / "Data/com.apple.CoreML/weights/weight.bin").unlink()
     with pytest.raises(UserError, match=r"weight\.bin: is missing"):
-        read_package(package_copy)
+        read_program(package_copy)
 
 
 def test_package_with_weights_cut_short_is_refused(package_copy):
     weights = package_copy / "Data/com.apple.CoreML/weights/weight.bin"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(UserError, match=r"weight\.bin: ends at byte"):
-        read_package(package_copy)
+        read_program(package_copy)
 
 
 def test_package_with_overwritten_weights_is_refused(package_copy):
     weights = package_copy / "Data/com.apple.CoreML/weights/weight.bin"
     weights.write_bytes(bytes(weights.stat().st_size))
     with pytest.raises(UserError, match=r"weight\.bin: has no weights at byte 64"):
-        read_package(package_copy)
+        read_program(package_copy)
 
 
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
@@ -430,7 +431,7 @@ def test_gate_refuses_a_package_with_a_constant_that_is_not_finite(bert, package
     weights.write_bytes(data)
     plain = PlainEncoder.from_library(load_model(bert, "question-answering"), 3)
     with pytest.raises(UserError, match=r"constant embeddings_word_weight.* reaches (inf|nan)"):
-        gate.check_package(read_package(package_copy), plain, MAX_LENGTH)
+        gate.check_package(read_program(package_copy), plain, MAX_LENGTH)
 
 
 def test_checkpoint_with_weights_beyond_fp16_is_refused_for_core_ml(save, tokenizer, questions, tmp_path):
@@ -452,7 +453,7 @@ def test_missing_coremltools_is_named_with_the_extra(distilbert, questions, tmp_
 
     monkeypatch.setattr(builtins, "__import__", without_coremltools)
     with pytest.raises(UserError, match="needs coremltools") as refusal:
-        conversion.import_coremltools()
+        import_coremltools()
     assert refusal.value.hint == "pip install 'edge-distil[coreml]'"
 
 

@@ -90,7 +90,7 @@ def test_an_artifact_that_cannot_be_run_is_named_by_its_kind(bert_qa: Path, copy
     write_manifest(
         folder, kind="coreml", task="question-answering", command="export", config={}, inputs={}, measured={}
     )
-    with pytest.raises(UserError, match=f"{folder}: a coreml artifact cannot be run here"):
+    with pytest.raises(UserError, match=f"{folder}: holds no Core ML package"):
         open_runtime(folder)
     (folder / MANIFEST).unlink()
     assert open_runtime(folder).name == "torch"
@@ -190,11 +190,11 @@ class Oracle:
     """A runtime that knows which tokens answer: highest logits at the positions of one word."""
 
     name, precision, outputs = "oracle", "fp32", ("start_logits", "end_logits")
-    fixed_length: int | None = None
+    lengths: tuple[int, ...] | None = None
     batch_size: int | None = None
 
-    def __init__(self, folder: Path, token_id: int, fixed_length: int | None = None) -> None:
-        self.folder, self.token_id, self.fixed_length = folder, token_id, fixed_length
+    def __init__(self, folder: Path, token_id: int, lengths: tuple[int, ...] | None = None) -> None:
+        self.folder, self.token_id, self.lengths = folder, token_id, lengths
         self.shapes: set[tuple[int, ...]] = set()
 
     def __call__(self, input_ids_BL: np.ndarray, attention_mask_BL: np.ndarray) -> dict[str, np.ndarray]:
@@ -203,17 +203,17 @@ class Oracle:
         return {"start_logits": logits, "end_logits": logits}
 
 
-@pytest.mark.parametrize("fixed_length", [None, 32])
-def test_an_answer_in_the_last_window_is_found_at_its_place(bert_qa: Path, fixed_length: int | None) -> None:
+@pytest.mark.parametrize("lengths", [None, (32,), (24, 32)])
+def test_an_answer_in_the_last_window_is_found_at_its_place(bert_qa: Path, lengths: tuple[int, ...] | None) -> None:
     context = "The bridge. " * 60 + "👍🏽 A river!"
     open_tokenizer = QuestionAnswerer.open(bert_qa).tokenizer
-    runtime = Oracle(bert_qa, open_tokenizer.token_to_id("river"), fixed_length)
+    runtime = Oracle(bert_qa, open_tokenizer.token_to_id("river"), lengths)
     answerer = QuestionAnswerer(runtime, max_length=48, doc_stride=8)
     best = answerer.ask("What stands there?", context)[0]
     assert (best.text, best.start, best.end) == ("river", context.index("river"), context.index("river") + 5)
     assert best.score > 0.9
-    if fixed_length:
-        assert {length for _, length in runtime.shapes} == {fixed_length}
+    if lengths:
+        assert {length for _, length in runtime.shapes} <= set(lengths)
 
 
 def test_an_answer_is_found_in_twenty_thousand_words_wherever_it_stands(bert_qa: Path) -> None:

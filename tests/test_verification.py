@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
-from edge_distil import starter
+from edge_distil import starter, verification
 from edge_distil.checkpoints import MANIFEST
 from edge_distil.errors import UserError
 from edge_distil.qa import QuestionAnswerer
@@ -23,8 +23,7 @@ from edge_distil.runtimes.onnx import GRAPHS
 from edge_distil.tasks.metrics import score_squad
 from edge_distil.tasks.squad import Question
 from edge_distil.verification import verify
-from exporters import export
-from exporters.coreml import read_package
+from exporters import encoder, export, gate
 
 TEACHER = starter.teacher_folder("question-answering")
 Copy = Callable[[Path], Path]
@@ -270,15 +269,27 @@ def core_ml(distilbert_qa: Path, questions: list[Question], tmp_path_factory: py
     return output
 
 
-def test_core_ml_export_is_read_back_and_said_not_to_be_run(core_ml):
-    result = verify(core_ml, read_package=read_package)
+def test_core_ml_export_is_run_and_asked_and_what_ran_it_is_said(core_ml, questions, monkeypatch):
+    result = verify(core_ml, questions=questions[:3])
     assert failed(result) == {}
-    assert passed(result)[-1] == "model.mlpackage: package"
-    assert "takes 64 tokens" in result["checks"][-1]["detail"]
-    assert result["notes"] == ["Core ML runs on Apple's systems alone: no package was run"]
+    assert passed(result)[-3:] == ["model.mlpackage: package", "fp16: logits", "fp16: answers"]
+    assert "takes 64 tokens" in result["checks"][-3]["detail"]
+    assert result["notes"] == [
+        "packages were run operation by operation by torch, in fp16 where they say so: not by Core ML"
+    ]
+    monkeypatch.setattr(verification, "find_spec", lambda name: None)
     unread = verify(core_ml)
     assert unread["passed"]
-    assert "no package was opened" in unread["notes"]
+    assert unread["notes"] == ["coremltools is not installed: no package was opened"]
+
+
+def test_core_ml_package_that_does_not_hear_its_mask_fails(distilbert_qa, questions, tmp_path, monkeypatch):
+    """Its one length pads every text, so a mask that is ignored shows only when the padding changes."""
+    monkeypatch.setattr(encoder, "MASKED_SCORE", 0.0)
+    monkeypatch.setattr(gate, "check_outputs", lambda court, artifacts: {"questions": 1})
+    export(distilbert_qa, tmp_path / "out", format="coreml", questions=questions[:1], max_length=64)
+    found = failed(verify(tmp_path / "out", questions=questions[:3]))
+    assert "padding changes the fp16 logits" in found["fp16: logits"]
 
 
 def test_core_ml_package_with_a_weight_that_is_not_finite_fails(core_ml, copy_of):
@@ -287,7 +298,7 @@ def test_core_ml_package_with_a_weight_that_is_not_finite_fails(core_ml, copy_of
     data = bytearray(weights.read_bytes())
     data[128:130] = np.float16(np.nan).tobytes()  # the first value of the first blob, after the header and its entry
     weights.write_bytes(data)
-    found = failed(verify(folder, read_package=read_package))
+    found = failed(verify(folder))
     assert list(found) == ["model.mlpackage: package"]
     assert "reaches nan" in found["model.mlpackage: package"]
 
@@ -296,7 +307,7 @@ def test_core_ml_package_of_another_model_fails(core_ml, copy_of):
     folder = without_manifest(copy_of(core_ml))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 32}))
-    found = failed(verify(folder, read_package=read_package))
+    found = failed(verify(folder))
     assert found == {
         "model.mlpackage: package": f"{folder / 'model.mlpackage'}: takes 64 tokens, config.json has 32 positions"
     }

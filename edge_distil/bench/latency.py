@@ -14,7 +14,7 @@ from edge_distil.errors import UserError
 from edge_distil.machine import describe_machine
 from edge_distil.runtimes import Runtime
 from edge_distil.tasks.squad import MAX_LENGTH, Question, windows
-from edge_distil.tokenization import load_tokenizer, pad, special_tokens
+from edge_distil.tokenization import fitting_length, load_tokenizer, pad, special_tokens
 
 # [CLS], a question of half the input and two [SEP] leave room for one token of context, and for none below this.
 _MIN_TOKENS = 7
@@ -58,8 +58,8 @@ def measure(
     """Time every contender on every question, `repeats` times, one question a call (batch 1).
 
     `tokens` pads or cuts every input to one length; None leaves each question at its own length, up to `max_length`. A
-    runtime of fixed length always gets that length. A question whose context takes several windows is run on the first
-    one only: one question, one call.
+    runtime that takes some lengths alone gets the least of them that holds the question. A question whose context takes
+    several windows is run on the first one only: one question, one call.
 
     The contenders take turns on each question, and the first turn moves on with every question and every repeat: what
     else the machine does meanwhile hits all of them alike. Each contender first runs `warmup` calls that are not
@@ -76,7 +76,7 @@ def measure(
     `tokenization`, `median_ms`, `p90_ms` (90th percentile, linearly interpolated), `ratio` (its median over the first
     contender's with the same `tokenization`), `calls` and `random_weights`.
 
-    Raises `UserError` for fewer than 7 tokens, for `tokens` that a runtime of fixed length does not take, for less than
+    Raises `UserError` for fewer than 7 tokens, for `tokens` that a runtime does not take, for less than
     one repeat, and where a tokeniser or a question cannot be used.
     """
     if repeats < 1:
@@ -103,13 +103,15 @@ def _timer(
 ) -> Callable[[Question], _Call]:
     """A function that runs one question from its text to the contender's logits and times both parts."""
     runtime = contender.runtime
-    if tokens and runtime.fixed_length not in (None, tokens):
+    lengths = runtime.lengths
+    if tokens and lengths is not None and tokens not in lengths:
+        is_range = len(lengths) > 2 and lengths[-1] - lengths[0] == len(lengths) - 1
+        taken = f"{lengths[0]} to {lengths[-1]}" if is_range else ", ".join(map(str, lengths))
         raise UserError(
-            f"{contender.model}: this {runtime.name} model takes inputs of {runtime.fixed_length} tokens, not {tokens}",
-            f"give --tokens {runtime.fixed_length}, or export it for {tokens}",
+            f"{contender.model}: this {runtime.name} model takes inputs of {taken} tokens, not {tokens}",
+            f"give --tokens {fitting_length(tokens, lengths)}, or export it for {tokens}",
         )
-    length = runtime.fixed_length or tokens
-    longest = length or max_length
+    longest = tokens or fitting_length(max_length, lengths)
     if longest < _MIN_TOKENS:
         raise UserError(
             f"inputs of {longest} tokens have no room for a question and a context",
@@ -121,7 +123,7 @@ def _timer(
     def time_call(question: Question) -> _Call:
         began = clock()
         first_window = windows([question], tokenizer, max_length=longest)[0]
-        ids_BL, mask_BL = pad([first_window.input_ids], pad_id, length)
+        ids_BL, mask_BL = pad([first_window.input_ids], pad_id, (tokens,) if tokens else lengths)
         prepared = clock()
         runtime(ids_BL, mask_BL)
         ended = clock()

@@ -20,7 +20,7 @@ class OnnxRuntime:
     """One graph of an ONNX export behind the interface of `edge_distil.runtimes.Runtime`."""
 
     name = "onnxruntime"
-    fixed_length: int | None = None
+    lengths: tuple[int, ...] | None = None
 
     def __init__(self, folder: Path, *, precision: str | None = None, threads: int | None = None) -> None:
         """Open the graph of a precision, or the first of `GRAPHS` there is. Raises `UserError` when there is none."""

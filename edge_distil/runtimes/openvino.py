@@ -40,7 +40,7 @@ class OpenVinoRuntime:
     """One model of an OpenVINO export behind the interface of `edge_distil.runtimes.Runtime`."""
 
     name = "openvino"
-    fixed_length: int | None = None
+    lengths: tuple[int, ...] | None = None
     batch_size: int | None = None
 
     def __init__(self, folder: Path, *, precision: str | None = None, threads: int | None = None) -> None:

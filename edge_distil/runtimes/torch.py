@@ -40,7 +40,7 @@ class TorchRuntime:
         self.folder = folder
         self._bf16 = bf16 and supports_bf16()
         self.precision = "bf16" if self._bf16 else "fp32"
-        self.fixed_length: int | None = None
+        self.lengths: tuple[int, ...] | None = None
         self.batch_size: int | None = None
         is_qa = hasattr(model, "qa_outputs")
         self.outputs: tuple[str, ...] = ("start_logits", "end_logits") if is_qa else ("logits",)

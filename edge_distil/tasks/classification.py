@@ -55,7 +55,7 @@ def predict_texts(runtime: Runtime, ids: Sequence[list[int]], *, batch_size: int
     with progress("reading", len(ids)) as advance:
         for first in range(0, len(ids), batch_size):
             indices = by_length[first : first + batch_size]
-            found_BC = runtime(*pad([ids[index] for index in indices], pad_id, runtime.fixed_length))["logits"]
+            found_BC = runtime(*pad([ids[index] for index in indices], pad_id, runtime.lengths))["logits"]
             logits |= dict(zip(indices, found_BC, strict=True))
             advance(len(indices))
     return np.stack([logits[index] for index in range(len(ids))])

@@ -170,9 +170,8 @@ def evaluate_texts(
     examples = [example for each in sets.values() for example in each]
     names = ids_of(sets)
     begun = time.monotonic()
-    logits_NC = predict_texts(
-        runtime, encode(examples, load_tokenizer(runtime.folder), max_length), batch_size=batch_size
-    )
+    longest = min(max_length, runtime.lengths[-1]) if runtime.lengths else max_length
+    logits_NC = predict_texts(runtime, encode(examples, load_tokenizer(runtime.folder), longest), batch_size=batch_size)
     seconds = time.monotonic() - begun
     predicted = decide(logits_NC, labels)
     if labels is None:

@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from edge_distil import __version__
-from edge_distil.errors import UserError
+from edge_distil.quiet import import_coremltools, quiet
 from exporters.encoder import PlainEncoder
-from exporters.quiet import quiet
 
 _INPUTS = {
     "input_ids": "WordPiece ids: [CLS] question [SEP] context [SEP], padded to the fixed length.",
@@ -21,21 +19,6 @@ _OUTPUTS = {
     "end_logits": "For every token, the logit that the answer ends there.",
     "logits": "For every token, one logit for each word of the vocabulary.",
 }
-
-
-def import_coremltools() -> Any:
-    """The coremltools module, imported without the warnings that it prints off macOS.
-
-    Raises `UserError` when it is not installed.
-    """
-    try:
-        with quiet():
-            import coremltools
-    except ImportError:
-        raise UserError(
-            "Core ML export needs coremltools, which is not installed", "pip install 'edge-distil[coreml]'"
-        ) from None
-    return coremltools
 
 
 def convert(

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from edge_distil.errors import UserError
+from edge_distil.quiet import quiet
 from edge_distil.runtimes.openvino import MODELS, import_openvino
 from exporters.encoder import PlainEncoder
-from exporters.quiet import quiet
 
 _INPUTS = ("input_ids", "attention_mask")
 

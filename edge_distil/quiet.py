@@ -1,10 +1,13 @@
-"""Keeping the tools that exporters call off the terminal, so that a command prints what it means to and no more."""
+"""Keeping foreign tools off the terminal, so that a command prints what it means to and no more."""
 
 import contextlib
 import io
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
+
+from edge_distil.errors import UserError
 
 
 @contextlib.contextmanager
@@ -22,3 +25,16 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+
+
+def import_coremltools() -> Any:
+    """The coremltools module, imported without the warnings that it prints off macOS.
+
+    Raises `UserError` when it is not installed.
+    """
+    try:
+        with quiet():
+            import coremltools
+    except ImportError:
+        raise UserError("this needs coremltools, which is not installed", "pip install 'edge-distil[coreml]'") from None
+    return coremltools

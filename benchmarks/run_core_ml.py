@@ -1,0 +1,96 @@
+"""What running a Core ML package with torch costs, and how far its logits are from the checkpoint's.
+
+    python benchmarks/run_core_ml.py [--tokens 384] [--repeats 3] [--threads 2]
+
+A model of DistilBERT's shape with random weights is converted to a package of fp16. The checkpoint in torch, fp32, and
+the package, its results rounded to fp16 and not, take turns in one process, batch 1. Writes
+`benchmarks/results/run-core-ml.json` and the table of docs/run-core-ml-anywhere.md.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from edge_distil import starter
+from edge_distil.bench import Contender, measure, random_model
+from edge_distil.checkpoints import versions
+from edge_distil.machine import describe_machine
+from edge_distil.report.tables import between_marks, markdown
+from edge_distil.runtimes.mil import PACKAGES, MilRuntime
+from edge_distil.runtimes.torch import TorchRuntime
+from edge_distil.tasks.squad import parse_squad
+from edge_distil.tokenization import special_tokens
+from exporters.coreml import convert
+from exporters.encoder import PlainEncoder
+
+RESULT = Path(__file__).parent / "results/run-core-ml.json"
+DOCUMENT = Path(__file__).parent.parent / "docs/run-core-ml-anywhere.md"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, default=384)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    tokenizer = starter.build_tokenizer()
+    questions = parse_squad(starter.questions("test", passages=2), "starter set, test")[:8]
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        model = random_model("distilbert")
+        plain = PlainEncoder.from_library(model, special_tokens(tokenizer).sep)
+        convert(plain, folder / PACKAGES["fp16"], max_length=given.tokens, description="", metadata={})
+        contenders = {
+            "the checkpoint in torch, fp32": TorchRuntime(model, folder),
+            "the package, rounded to fp16": MilRuntime(folder, rounding="fp16"),
+            "the package, not rounded": MilRuntime(folder, rounding="fp32"),
+        }
+        rows = measure(
+            [Contender(name, runtime, random_weights=True) for name, runtime in contenders.items()],
+            questions,
+            threads=given.threads,
+            tokens=given.tokens,
+            repeats=given.repeats,
+        )
+        ids_1L = np.random.default_rng(0).integers(5, tokenizer.get_vocab_size(), (1, given.tokens))
+        logits = {name: runtime(ids_1L, np.ones_like(ids_1L)) for name, runtime in contenders.items()}
+    expected = next(iter(logits.values()))["start_logits"].astype(np.float64)
+    results = [
+        {**row, "decibels": decibels(expected, logits[row["model"]]["start_logits"])}
+        for row in rows
+        if not row["tokenization"]
+    ]
+    result = {"study": "run-core-ml", "machine": describe_machine(), "versions": versions()}
+    result |= {"threads": given.threads, "tokens": given.tokens, "results": results}
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_table(results)
+
+
+def decibels(expected: np.ndarray, found: np.ndarray) -> float | None:
+    """The power of the expected logits over that of the difference; None without any."""
+    noise = float(np.square(expected - found).sum())
+    return 10 * float(np.log10(np.square(expected).sum() / noise)) if noise else None
+
+
+def write_table(results: list[dict[str, Any]]) -> None:
+    cells = [
+        [
+            row["model"],
+            f"{row['median_ms']:.0f}",
+            f"{row['p90_ms']:.0f}",
+            f"{row['ratio']:.2f}",
+            "" if row["decibels"] is None else f"{row['decibels']:.0f} dB",
+        ]
+        for row in results
+    ]
+    header = ("", "median ms", "p90 ms", "of torch's", "start logits to the checkpoint's")
+    between_marks(DOCUMENT, "run-core-ml", markdown(header, cells))
+
+
+if __name__ == "__main__":
+    main()
