@@ -619,7 +619,10 @@ def _evaluated(result: dict[str, Any]) -> list[str]:
 def _evaluated_texts(result: dict[str, Any]) -> list[str]:
     """The figures of `evaluate` on texts for a person."""
     plain = ("examples", "runtime", "precision", "seconds", "examples_per_second", "errors", "calibration_error")
-    lines = [f"{name.replace('_', ' ')} {value:.2f}" for name, value in result.items() if name not in plain]
+    metrics = {name: value for name, value in result.items() if name not in plain}
+    if len(metrics) == 2:  # one metric and the score, which is that metric
+        del metrics["score"]
+    lines = [f"{name.replace('_', ' ')} {value:.2f}" for name, value in metrics.items()]
     lines = [f"{', '.join(lines)} on {result['examples']:,} examples"]
     if "calibration_error" in result:
         lines.append(f"  calibration error {result['calibration_error']:.3f}")

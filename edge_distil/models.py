@@ -167,8 +167,8 @@ def load_model(
             "check that config.json and model.safetensors come from the same model",
         )
     if missing and not new_head:
-        raise UserError(
-            f"{folder}: has no {task} head ({missing[0]} is missing), its output would be noise",
-            _MAKE_HEAD[task].format(folder=folder),
-        )
+        hint = _MAKE_HEAD[task].format(folder=folder)
+        if task_of(folder) == "text-classification":
+            hint = f"it classifies texts: evaluate and export take the name of what it was taught as --task; or {hint}"
+        raise UserError(f"{folder}: has no {task} head ({missing[0]} is missing), its output would be noise", hint)
     return model.eval()
