@@ -1,6 +1,8 @@
-"""A `PlainEncoder` as a Core ML package: an fp16 ML program of fixed length, for iOS 16 and macOS 13 or later."""
+"""A `PlainEncoder` as an ML program in memory, in fp16 or fp32, from which packages of every precision are written."""
 
+import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +11,31 @@ import torch
 
 from edge_distil import __version__
 from edge_distil.errors import UserError
-from exporters.encoder import PlainEncoder
+from exporters.coreml.ane import ane_encoder
+from exporters.coreml.fp16 import SMALLEST_NORMAL, fp16_encoder
+from exporters.coreml.plan import CoreMLPlan
+from exporters.coreml.program import Program, read_program
+from exporters.encoder import PlainEncoder, TextClassificationHead
 from exporters.quiet import quiet
 
 _INPUTS = {
-    "input_ids": "WordPiece ids: [CLS] question [SEP] context [SEP], padded to the fixed length.",
-    "attention_mask": "1 for every real token, 0 for padding.",
+    "input_ids": "WordPiece ids, int32 [1, {length}]: [CLS] question [SEP] context [SEP], or [CLS] text [SEP], padded.",
+    "attention_mask": "int32 [1, {length}]: 1 for every real token, 0 for padding.",
 }
 _OUTPUTS = {
-    "start_logits": "For every token, the logit that the answer starts there.",
-    "end_logits": "For every token, the logit that the answer ends there.",
-    "logits": "For every token, one logit for each word of the vocabulary.",
+    "start_logits": "float32 [1, {length}]: for every token, the logit that the answer starts there.",
+    "end_logits": "float32 [1, {length}]: for every token, the logit that the answer ends there.",
+    "logits": "float32 [1, {length}, {words}]: for every token, one logit for each word of the vocabulary.",
 }
+_CLASSES = "float32 [1, {classes}]: one logit for each label, in the order of the labels in the metadata."
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a package says of itself: one line, and user-defined strings."""
+
+    description: str = ""
+    metadata: Mapping[str, str] | None = None
 
 
 def import_coremltools() -> Any:
@@ -38,39 +53,84 @@ def import_coremltools() -> Any:
     return coremltools
 
 
-def convert(
-    model: PlainEncoder, path: Path, *, max_length: int, description: str, metadata: Mapping[str, str]
-) -> torch.jit.ScriptModule:
-    """Trace the model at [1, max_length], convert it to fp16 and save it at `path`, which ends in `.mlpackage`.
+def lengths_text(plan: CoreMLPlan) -> str:
+    """The lengths of an input, for a person and for the app: "384", "128,256,384" or "16..384"."""
+    if isinstance(plan.lengths, range):
+        return f"{plan.lengths[0]}..{plan.longest}"
+    return ",".join(map(str, plan.lengths))
 
-    The package takes `input_ids` and `attention_mask`, int32 [1, max_length], and gives float32 outputs,
-    [1, max_length] or [1, max_length, V]: cast inside, because Swift has no 16-bit floats on Intel Macs. `metadata` is
-    stored as user-defined strings. Returns the traced module that was converted, in fp32. Raises `UserError` without
-    coremltools.
+
+def module_of(model: PlainEncoder, plan: CoreMLPlan) -> PlainEncoder:
+    """The module that is converted: the model in the plan's layout, safe in fp16 unless it stays in fp32."""
+    if plan.layout == "ane":
+        return ane_encoder(model, longest=plan.longest, fixed=plan.fixed)
+    return fp16_encoder(model, longest=plan.longest, fixed=plan.fixed)
+
+
+def traced(model: PlainEncoder, plan: CoreMLPlan) -> torch.jit.ScriptModule:
+    """The module of a plan, traced at its longest input, in fp32."""
+    shape = (1, plan.longest)
+    example = (torch.zeros(shape, dtype=torch.int32), torch.ones(shape, dtype=torch.int32))
+    with quiet(), torch.no_grad():
+        return torch.jit.trace(module_of(model, plan), example, check_trace=False)
+
+
+def convert(module: torch.jit.ScriptModule, model: PlainEncoder, plan: CoreMLPlan) -> Program:
+    """The traced module of a model as an ML program, with all weights in fp16, or in fp32 where the plan says so.
+
+    It takes `input_ids` and `attention_mask`, int32 [1, L], and gives float32 outputs as `PlainEncoder.output_shape`
+    says: cast inside, because Swift has no 16-bit floats on Intel Macs. Raises `UserError` without coremltools.
     """
     coremltools = import_coremltools()
-    shape = (1, max_length)
-    with quiet():
-        example = (torch.zeros(shape, dtype=torch.int32), torch.ones(shape, dtype=torch.int32))
-        with torch.no_grad():
-            traced = torch.jit.trace(model, example)
-        package = coremltools.convert(
-            traced,
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        package_path = Path(folder) / "converted.mlpackage"
+        coremltools.convert(
+            module,
             convert_to="mlprogram",
-            inputs=[coremltools.TensorType(name, shape, np.int32) for name in _INPUTS],
+            inputs=[coremltools.TensorType(name, _shape(coremltools, plan), np.int32) for name in _INPUTS],
             outputs=[coremltools.TensorType(name, dtype=np.float32) for name in model.output_names],
-            compute_precision=coremltools.precision.FLOAT16,
-            minimum_deployment_target=coremltools.target.iOS16,
+            compute_precision=coremltools.precision.FLOAT32
+            if plan.precision == "fp32"
+            else coremltools.precision.FLOAT16,
+            minimum_deployment_target=getattr(coremltools.target, f"iOS{plan.ios}"),
+            package_dir=str(package_path),
             skip_model_load=True,  # loading compiles it, which only macOS can and nothing here needs
         )
-        package.short_description = description
-        package.author = "edge-distil"
-        package.license = "As the checkpoint that it was made from."
-        package.version = __version__
-        for name, text in _INPUTS.items():
-            package.input_description[name] = text
-        for name in model.output_names:
-            package.output_description[name] = _OUTPUTS[name]
-        package.user_defined_metadata.update(metadata)
-        package.save(str(path))
-    return traced
+        program = read_program(package_path)
+    if plan.precision != "fp32":
+        _floor_epsilons(program.block)
+    return program
+
+
+def _floor_epsilons(block: Any) -> None:
+    """Make every norm's epsilon a normal number of fp16. See `exporters.coreml.fp16`."""
+    epsilons = {op.inputs["epsilon"].arguments[0].name for op in block.operations if op.type == "layer_norm"}
+    for operation in block.operations:
+        if operation.type == "const" and operation.outputs[0].name in epsilons:
+            tensor = operation.attributes["val"].immediateValue.tensor
+            epsilon = np.frombuffer(tensor.bytes.values, np.float16)
+            tensor.bytes.values = np.maximum(epsilon, np.float16(SMALLEST_NORMAL)).tobytes()
+
+
+def _shape(coremltools: Any, plan: CoreMLPlan) -> Any:
+    if plan.fixed:
+        return (1, plan.longest)
+    if isinstance(plan.lengths, range):
+        return coremltools.Shape((1, coremltools.RangeDim(plan.lengths[0], plan.longest, default=plan.longest)))
+    return coremltools.EnumeratedShapes([(1, length) for length in plan.lengths], default=(1, plan.longest))
+
+
+def describe(spec: Any, model: PlainEncoder, plan: CoreMLPlan, about: About) -> None:
+    """Write into a specification what Xcode shows of it: inputs and outputs with their shapes, origin, metadata."""
+    texts = _OUTPUTS | ({"logits": _CLASSES} if isinstance(model.head, TextClassificationHead) else {})
+    sizes = {"length": lengths_text(plan), "words": model.config.vocab_size, "classes": model.config.classes}
+    for feature in (*spec.description.input, *spec.description.output):
+        feature.shortDescription = (_INPUTS | texts)[feature.name].format(**sizes)
+    metadata = spec.description.metadata
+    metadata.shortDescription = about.description
+    metadata.author = "edge-distil"
+    metadata.license = "As the checkpoint that it was made from."
+    metadata.versionString = __version__
+    # The day of the conversion would make two packages of one model differ.
+    metadata.userDefined.pop("com.github.apple.coremltools.conversion_date", None)
+    metadata.userDefined.update(about.metadata or {})
