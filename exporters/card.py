@@ -22,11 +22,11 @@ encoding = tokenizer.encode({texts})
 {max_length} tokens; segments and positions are computed inside. The layout is the one that transformers.js looks for.
 """
 _COREML = """\
-Drag `model.mlpackage` and `tokenizer.json` into an Xcode project; Xcode makes a Swift class of the package.
+Drag a package and `tokenizer.json` into an Xcode project; Xcode makes a Swift class of the package.
 
-`model.mlpackage` is an fp16 ML program for iOS 16 and macOS 13 or later. It takes `input_ids` and `attention_mask`,
-int32 `[1, {max_length}]`, padded to that length with a mask of 0, and gives {outputs} in float32; segments and
-positions are computed inside.
+{graphs} All are ML programs for iOS {ios} and macOS {macos} or later. Each takes `input_ids` and `attention_mask`,
+int32 `[1, {lengths}]`, padded to that length with a mask of 0, and gives {outputs} in float32; segments and positions
+are computed inside. The metadata of a package has what the tokeniser must know.
 """
 _OPENVINO = """\
 ```python
@@ -87,8 +87,13 @@ def model_card(
     outputs: tuple[str, ...],
     max_length: int,
     measured: Mapping[str, Any],
+    ios: int,
+    lengths: str,
 ) -> str:
-    """The Markdown text of an export's README: `paths` are its files by precision, `measured` is the gate's."""
+    """The Markdown text of an export's README: `paths` are its files by precision, `measured` is the gate's.
+
+    `ios` and `lengths` are those of Core ML packages.
+    """
     names = " and ".join(f"`{name}`" for name in outputs) if format == "coreml" else ", ".join(outputs)
     listed = ", ".join(f"`{path}` is {precision}" for precision, path in paths.items()) + "."
     how_to = _HOW_TO[format].format(
@@ -98,6 +103,9 @@ def model_card(
         outputs=names if len(outputs) > 1 or format != "openvino" else f"{names},",
         count=len(outputs),
         max_length=max_length,
+        ios=ios,
+        macos=ios - 3,
+        lengths=lengths,
     )
     timed = any(isinstance(figures, Mapping) and "median_ms" in figures for figures in measured.values())
     plot = f"\n![Size against quality]({FAMILY_PLOT})\n" if timed else ""

@@ -18,6 +18,7 @@ from exporters.coreml.fp16 import SMALLEST_NORMAL, ScaledEmbeddings, without_mem
 from exporters.encoder import (
     MASKED_SCORE,
     EncoderConfig,
+    Head,
     MaskedLMHead,
     PlainEncoder,
     QuestionAnsweringHead,
@@ -153,7 +154,7 @@ class AneTextClassificationHead(TextClassificationHead):
         return (logits_BC11[:, :, 0, 0],)
 
 
-_HEADS = {
+_HEADS: dict[type[Head], type[Head]] = {
     QuestionAnsweringHead: AneQuestionAnsweringHead,
     MaskedLMHead: AneMaskedLMHead,
     TextClassificationHead: AneTextClassificationHead,
@@ -163,8 +164,8 @@ _HEADS = {
 class AneEncoder(PlainEncoder):
     """See the module. Has the weights of `PlainEncoder`, under the same names."""
 
-    def __init__(self, config: EncoderConfig, head: type[nn.Module]) -> None:
-        super().__init__(config, _HEADS[head])  # type: ignore[index]
+    def __init__(self, config: EncoderConfig, head: type[Head]) -> None:
+        super().__init__(config, _HEADS[head])
         self.embeddings = AneEmbeddings(config)
         self.layers = nn.ModuleList(AneLayer(config) for _ in range(config.num_hidden_layers))
 

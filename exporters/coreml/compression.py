@@ -10,15 +10,18 @@ A weight is a matrix [O, I] of a product, a convolution [O, I, 1, 1] of the chan
 w8a8 also rounds what goes into a product, to int8 with one calibrated scale.
 """
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from edge_distil.errors import UserError
-from exporters.coreml.conversion import About, convert, describe, traced
+from exporters.coreml.conversion import About, convert, describe, module_of, traced
+from exporters.coreml.fp16 import is_tied
 from exporters.coreml.palettes import nearest, palette
 from exporters.coreml.plan import CoreMLPlan, Ios, Precision
 from exporters.coreml.program import (
@@ -77,7 +80,8 @@ def compress(weight: np.ndarray, precision: Precision, ios: Ios, *, is_table: bo
     if ios >= 18:
         scale = scales.reshape(-1, *[1] * (weight.ndim - 1))
         return Compressed("constexpr_blockwise_shift_scale", {"data": codes, "scale": scale}, as_attributes=False)
-    arguments = {"quantized_data": codes, "scale": scales, "zero_point": np.int8(0), "axis": np.int32(0)}
+    arguments: dict[str, Stored] = {"quantized_data": codes, "scale": scales}
+    arguments |= {"zero_point": np.int8(0), "axis": np.int32(0)}
     return Compressed("constexpr_affine_dequantize", arguments, as_attributes=True)
 
 
@@ -111,7 +115,8 @@ def packed_bits(indices: np.ndarray, bits: int) -> np.ndarray:
 def dense(compressed: Compressed, shape: tuple[int, ...]) -> np.ndarray:
     """The weight, fp16 [..], that Core ML unpacks: for judging a precision without writing a package."""
     given = {
-        name: stored.values if isinstance(stored, Packed) else stored for name, stored in compressed.arguments.items()
+        name: stored.values if isinstance(stored, Packed) else np.asarray(stored)
+        for name, stored in compressed.arguments.items()
     }
     if compressed.operation == "constexpr_lut_to_dense" and compressed.as_attributes:
         bits = len(given["lut"]).bit_length() - 1
@@ -149,6 +154,48 @@ def _places(model: PlainEncoder) -> dict[str, _Place]:
     return found
 
 
+@torch.no_grad()
+def unpacked(model: PlainEncoder, plan: CoreMLPlan) -> PlainEncoder:
+    """A copy of the model with the weights that Core ML unpacks, for judging a plan without running its package.
+
+    Its products and sums are in fp32; what goes into a product of w8a8 is rounded as the package does it.
+    """
+    twin = copy.deepcopy(model)
+    for part in parts(model):
+        if part == "head.decoder" and is_tied(model):
+            continue  # it is the table of word embeddings
+        precision = plan.of(part)
+        activation = plan.activations[part] if precision == "w8a8" and not part.startswith("embeddings.") else None
+        for module in modules_of(twin, part):
+            module.weight.copy_(torch.from_numpy(_unpacked(module.weight.numpy(), part, precision, plan, activation)))
+            if activation is not None:
+                module.register_forward_pre_hook(_rounding(activation))
+    return twin
+
+
+def _unpacked(
+    weight: np.ndarray, part: str, precision: Precision, plan: CoreMLPlan, activation: Activation | None
+) -> np.ndarray:
+    half = weight.astype(np.float16)
+    if precision in ("fp16", "fp32"):
+        return half.astype(np.float32)
+    smoothing = np.float32(1) if activation is None or activation.smoothing is None else activation.smoothing
+    half = (half * smoothing).astype(np.float16)
+    compressed = compress(half, precision, plan.ios, is_table=part.startswith("embeddings."))
+    return np.asarray(dense(compressed, half.shape).astype(np.float32) / smoothing)
+
+
+def _rounding(activation: Activation) -> Callable[[Any, tuple[torch.Tensor, ...]], tuple[torch.Tensor]]:
+    """A hook that rounds what a layer is given."""
+    smoothing = torch.ones(()) if activation.smoothing is None else torch.from_numpy(activation.smoothing)
+    scale = float(symmetric_scale(activation))
+
+    def rounded(_: Any, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        return ((given[0] / smoothing / scale).round().clamp(-128, 127) * scale * smoothing,)
+
+    return rounded
+
+
 def write_package(
     model: PlainEncoder,
     path: Path,
@@ -163,7 +210,7 @@ def write_package(
     calibrated activations.
     """
     if program is None:
-        program = convert(traced(model, plan), model, plan)
+        program = convert(traced(module_of(model, plan), plan.longest), model, plan)
     places = _places(model)
     for place in places.values():
         if plan.of(place.part) == "w8a8" and not place.is_table and place.part not in plan.activations:

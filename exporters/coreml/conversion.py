@@ -13,11 +13,12 @@ from edge_distil import __version__
 from edge_distil.errors import UserError
 from exporters.coreml.ane import ane_encoder
 from exporters.coreml.fp16 import SMALLEST_NORMAL, fp16_encoder
-from exporters.coreml.plan import CoreMLPlan
+from exporters.coreml.plan import CoreMLPlan, lengths_text
 from exporters.coreml.program import Program, read_program
 from exporters.encoder import PlainEncoder, TextClassificationHead
 from exporters.quiet import quiet
 
+_FP16_LARGEST = float(np.finfo(np.float16).max)
 _INPUTS = {
     "input_ids": "WordPiece ids, int32 [1, {length}]: [CLS] question [SEP] context [SEP], or [CLS] text [SEP], padded.",
     "attention_mask": "int32 [1, {length}]: 1 for every real token, 0 for padding.",
@@ -53,33 +54,26 @@ def import_coremltools() -> Any:
     return coremltools
 
 
-def lengths_text(plan: CoreMLPlan) -> str:
-    """The lengths of an input, for a person and for the app: "384", "128,256,384" or "16..384"."""
-    if isinstance(plan.lengths, range):
-        return f"{plan.lengths[0]}..{plan.longest}"
-    return ",".join(map(str, plan.lengths))
-
-
 def module_of(model: PlainEncoder, plan: CoreMLPlan) -> PlainEncoder:
-    """The module that is converted: the model in the plan's layout, safe in fp16 unless it stays in fp32."""
+    """The module that is converted: the model in the plan's layout, safe in fp16."""
     if plan.layout == "ane":
         return ane_encoder(model, longest=plan.longest, fixed=plan.fixed)
     return fp16_encoder(model, longest=plan.longest, fixed=plan.fixed)
 
 
-def traced(model: PlainEncoder, plan: CoreMLPlan) -> torch.jit.ScriptModule:
-    """The module of a plan, traced at its longest input, in fp32."""
-    shape = (1, plan.longest)
-    example = (torch.zeros(shape, dtype=torch.int32), torch.ones(shape, dtype=torch.int32))
+def traced(module: PlainEncoder, length: int) -> torch.jit.ScriptModule:
+    """A module as it is run with one input of this length, in fp32."""
+    example = (torch.zeros((1, length), dtype=torch.int32), torch.ones((1, length), dtype=torch.int32))
     with quiet(), torch.no_grad():
-        return torch.jit.trace(module_of(model, plan), example, check_trace=False)
+        return torch.jit.trace(module, example, check_trace=False)
 
 
 def convert(module: torch.jit.ScriptModule, model: PlainEncoder, plan: CoreMLPlan) -> Program:
-    """The traced module of a model as an ML program, with all weights in fp16, or in fp32 where the plan says so.
+    """A model's `module_of`, traced at its longest input, as an ML program with its weights in fp16, or in fp32.
 
     It takes `input_ids` and `attention_mask`, int32 [1, L], and gives float32 outputs as `PlainEncoder.output_shape`
-    says: cast inside, because Swift has no 16-bit floats on Intel Macs. Raises `UserError` without coremltools.
+    says: cast inside, because Swift has no 16-bit floats on Intel Macs. Raises `UserError` without coremltools, and for
+    weights that are beyond fp16.
     """
     coremltools = import_coremltools()
     with quiet(), tempfile.TemporaryDirectory() as folder:
@@ -97,6 +91,12 @@ def convert(module: torch.jit.ScriptModule, model: PlainEncoder, plan: CoreMLPla
             skip_model_load=True,  # loading compiles it, which only macOS can and nothing here needs
         )
         program = read_program(package_path)
+    for name, weight in program.weights.items():
+        if not np.isfinite(weight).all():
+            raise UserError(
+                f"the weights {name} hold {weight[~np.isfinite(weight)][0]}, fp16 holds at most {_FP16_LARGEST:g}",
+                "check the checkpoint's weights for NaN and for values that large, or export it with --precision fp32",
+            )
     if plan.precision != "fp32":
         _floor_epsilons(program.block)
     return program
@@ -123,7 +123,7 @@ def _shape(coremltools: Any, plan: CoreMLPlan) -> Any:
 def describe(spec: Any, model: PlainEncoder, plan: CoreMLPlan, about: About) -> None:
     """Write into a specification what Xcode shows of it: inputs and outputs with their shapes, origin, metadata."""
     texts = _OUTPUTS | ({"logits": _CLASSES} if isinstance(model.head, TextClassificationHead) else {})
-    sizes = {"length": lengths_text(plan), "words": model.config.vocab_size, "classes": model.config.classes}
+    sizes = {"length": lengths_text(plan.lengths), "words": model.config.vocab_size, "classes": model.config.classes}
     for feature in (*spec.description.input, *spec.description.output):
         feature.shortDescription = (_INPUTS | texts)[feature.name].format(**sizes)
     metadata = spec.description.metadata

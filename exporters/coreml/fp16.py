@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from exporters.encoder import Embeddings, EncoderConfig, Layer, MaskedLMHead, PlainEncoder
+from exporters.encoder import Embeddings, EncoderConfig, Head, Layer, MaskedLMHead, PlainEncoder
 
 SMALLEST_NORMAL = 2.0**-14
 
@@ -52,8 +52,8 @@ class ScaledLayer(Layer):
 class Fp16Encoder(PlainEncoder):
     """See the module."""
 
-    def __init__(self, config: EncoderConfig, head: type[nn.Module]) -> None:
-        super().__init__(config, head)  # type: ignore[arg-type]
+    def __init__(self, config: EncoderConfig, head: type[Head]) -> None:
+        super().__init__(config, head)
         self.embeddings = ScaledEmbeddings(config)
         self.layers = nn.ModuleList(ScaledLayer(config) for _ in range(config.num_hidden_layers))
 

@@ -16,8 +16,8 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 PACKAGES: dict[Precision, str] = {
     precision: "model.mlpackage" if precision == "fp16" else f"model_{precision}.mlpackage" for precision in PRECISIONS
 }
-# The first iOS that has the operations a precision is stored with.
-SINCE: dict[Precision, Ios] = dict.fromkeys(PRECISIONS, 16) | {"w8a8": 17, "int4": 18}
+# The first iOS that has the operations a precision is stored with, where that is not 16.
+SINCE: dict[Precision, Ios] = {"w8a8": 17, "int4": 18}
 
 # What a part falls back to where its own precision costs too much.
 HIGHER: dict[Precision, Precision] = {
@@ -50,14 +50,14 @@ class CoreMLPlan:
 
     def __post_init__(self) -> None:
         for precision in (self.precision, *self.kept.values()):
-            if self.ios < SINCE[precision]:
+            if self.ios < (since := SINCE.get(precision, 16)):
                 raise UserError(
-                    f"--precision {precision} needs iOS {SINCE[precision]}, and the package is to run on {self.ios}",
-                    f"add --ios {SINCE[precision]}, or choose one of: {', '.join(precisions_for(self.ios))}",
+                    f"--precision {precision} needs iOS {since}, and the package is to run on iOS {self.ios} too",
+                    f"add --ios {since}, or choose one of: {', '.join(precisions_for(self.ios))}",
                 )
         if self.ios < 18 and self.enumerated:
             raise UserError(
-                f"--lengths {','.join(map(str, self.lengths))} needs iOS 18: before it one input alone may have "
+                f"--lengths {lengths_text(self.lengths)} needs iOS 18: before it one input alone may have "
                 "several lengths, and a package has two inputs",
                 f"add --ios 18, or give a range: --lengths {self.lengths[0]}..{self.longest}",
             )
@@ -84,7 +84,14 @@ class CoreMLPlan:
 
 def precisions_for(ios: Ios) -> list[Precision]:
     """The precisions that a deployment target has the operations for."""
-    return [precision for precision in PRECISIONS if SINCE[precision] <= ios]
+    return [precision for precision in PRECISIONS if SINCE.get(precision, 16) <= ios]
+
+
+def lengths_text(lengths: Sequence[int]) -> str:
+    """The lengths of an input, for a person and for the app: "384", "128,256,384" or "16..384"."""
+    if isinstance(lengths, range):
+        return f"{lengths[0]}..{lengths[-1]}"
+    return ",".join(map(str, lengths))
 
 
 def parse_lengths(text: str) -> Sequence[int]:

@@ -28,7 +28,7 @@ class Packed:
     dtype: str  # "INT4", "UINT4" or "UINT6"
 
 
-Stored = np.ndarray | Packed
+Stored = np.ndarray | np.generic | Packed
 
 
 @dataclass(frozen=True, slots=True)
