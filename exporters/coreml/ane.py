@@ -56,7 +56,9 @@ class ChannelNorm(nn.Module):
         centred_BH1L = hidden_BH1L - hidden_BH1L.mean(dim=1, keepdim=True)
         largest_B11L = torch.maximum(centred_BH1L.abs().amax(dim=1, keepdim=True), smallest)
         scaled_BH1L = centred_BH1L / largest_B11L
-        variance_B11L = scaled_BH1L.square().mean(dim=1, keepdim=True) + (self.root_eps / largest_B11L).square()
+        # A quotient of tensors: of a number, the converter makes an inverse with an epsilon of its own.
+        root_eps_B11L = torch.tensor(self.root_eps) / largest_B11L
+        variance_B11L = scaled_BH1L.square().mean(dim=1, keepdim=True) + root_eps_B11L.square()
         normed_BH1L = scaled_BH1L * torch.maximum(variance_B11L, smallest).rsqrt()
         return normed_BH1L * self.weight[:, None, None] + self.bias[:, None, None]
 

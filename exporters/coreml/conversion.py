@@ -76,6 +76,9 @@ def convert(module: torch.jit.ScriptModule, model: PlainEncoder, plan: CoreMLPla
     weights that are beyond fp16.
     """
     coremltools = import_coremltools()
+    passes = coremltools.PassPipeline()
+    # It would make the scale and shift of a norm over channels a batch norm, with a variance and an epsilon.
+    passes.remove_passes({"common::fuse_elementwise_to_batchnorm"})
     with quiet(), tempfile.TemporaryDirectory() as folder:
         package_path = Path(folder) / "converted.mlpackage"
         coremltools.convert(
@@ -87,29 +90,38 @@ def convert(module: torch.jit.ScriptModule, model: PlainEncoder, plan: CoreMLPla
             if plan.precision == "fp32"
             else coremltools.precision.FLOAT16,
             minimum_deployment_target=getattr(coremltools.target, f"iOS{plan.ios}"),
+            pass_pipeline=passes,
             package_dir=str(package_path),
             skip_model_load=True,  # loading compiles it, which only macOS can and nothing here needs
         )
         program = read_program(package_path)
+    if plan.precision == "fp32":
+        return program
     for name, weight in program.weights.items():
-        if not np.isfinite(weight).all():
+        largest = float(np.abs(weight).max())
+        if not largest <= _FP16_LARGEST:  # so written, it also holds for NaN
             raise UserError(
-                f"the weights {name} hold {weight[~np.isfinite(weight)][0]}, fp16 holds at most {_FP16_LARGEST:g}",
+                f"the weights {name} reach {largest:g}, fp16 holds at most {_FP16_LARGEST:g}",
                 "check the checkpoint's weights for NaN and for values that large, or export it with --precision fp32",
             )
-    if plan.precision != "fp32":
-        _floor_epsilons(program.block)
+    _set_epsilons(program.block)
     return program
 
 
-def _floor_epsilons(block: Any) -> None:
-    """Make every norm's epsilon a normal number of fp16. See `exporters.coreml.fp16`."""
-    epsilons = {op.inputs["epsilon"].arguments[0].name for op in block.operations if op.type == "layer_norm"}
+def _set_epsilons(block: Any) -> None:
+    """Make every norm's epsilon a normal number of fp16, and none of it where a root is safe without.
+
+    See `exporters.coreml.fp16`; what `exporters.coreml.ane` takes a root of is never small.
+    """
+    kinds = {
+        op.inputs["epsilon"].arguments[0].name: op.type for op in block.operations if op.type in ("layer_norm", "rsqrt")
+    }
     for operation in block.operations:
-        if operation.type == "const" and operation.outputs[0].name in epsilons:
+        if kind := kinds.get(operation.outputs[0].name):
             tensor = operation.attributes["val"].immediateValue.tensor
             epsilon = np.frombuffer(tensor.bytes.values, np.float16)
-            tensor.bytes.values = np.maximum(epsilon, np.float16(SMALLEST_NORMAL)).tobytes()
+            epsilon = np.maximum(epsilon, np.float16(SMALLEST_NORMAL)) if kind == "layer_norm" else 0 * epsilon
+            tensor.bytes.values = epsilon.tobytes()
 
 
 def _shape(coremltools: Any, plan: CoreMLPlan) -> Any:

@@ -21,6 +21,9 @@ from exporters.encoder import Embeddings, EncoderConfig, Head, Layer, MaskedLMHe
 
 SMALLEST_NORMAL = 2.0**-14
 
+# That the embeddings' sums are scaled to: its square is far above the epsilon, and the sum of 1024 squares within fp16.
+_DEVIATION = 4.0
+
 
 class ScaledEmbeddings(Embeddings):
     """Embeddings whose sum is scaled by a power of two before it is normalised.
@@ -89,6 +92,6 @@ def fp16_encoder(model: PlainEncoder, *, longest: int, fixed: bool) -> PlainEnco
     tables = [table.weight for table in (embeddings.word, embeddings.position, embeddings.segment) if table is not None]
     with torch.no_grad():
         variance = sum(float(table.var(dim=1, correction=0).mean()) for table in tables)
-    embeddings.scale = 2.0 ** -round(math.log2(variance) / 2)
+    embeddings.scale = 2.0 ** round(math.log2(_DEVIATION) - math.log2(variance) / 2)
     embeddings.norm.eps *= embeddings.scale**2
     return twin
