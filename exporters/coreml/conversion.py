@@ -119,9 +119,13 @@ def _set_epsilons(block: Any) -> None:
     for operation in block.operations:
         if kind := kinds.get(operation.outputs[0].name):
             tensor = operation.attributes["val"].immediateValue.tensor
-            epsilon = np.frombuffer(tensor.bytes.values, np.float16)
-            epsilon = np.maximum(epsilon, np.float16(SMALLEST_NORMAL)) if kind == "layer_norm" else 0 * epsilon
-            tensor.bytes.values = epsilon.tobytes()
+            in_fp32 = tensor.WhichOneof("value") == "floats"  # a root's may be, since iOS 17
+            epsilon = tensor.floats.values[0] if in_fp32 else np.frombuffer(tensor.bytes.values, np.float16)[0]
+            epsilon = max(epsilon, SMALLEST_NORMAL) if kind == "layer_norm" else 0
+            if in_fp32:
+                tensor.floats.values[0] = epsilon
+            else:
+                tensor.bytes.values = np.float16(epsilon).tobytes()
 
 
 def _shape(coremltools: Any, plan: CoreMLPlan) -> Any:
