@@ -787,7 +787,10 @@ def export(
         _refuse_given(context, ["precision"], "onnx or coreml", format)
     taken = precisions_for(ios) if format == "coreml" else ["fp32", "fp16", "int8", "int4"]  # type: ignore[arg-type]
     known = PRECISIONS if format == "coreml" else taken
-    _choice(f"--precision of --format {format}", precision or "all", *known, "all")
+    if precision not in (None, "all", *known):
+        raise UserError(
+            f"--precision {precision}: unknown for --format {format}", f"choose one of: {', '.join(known)}, all"
+        )
     chosen = taken if precision == "all" else [precision] if precision else None
     if calibration and format == "onnx" and quantization == "dynamic":
         raise UserError("--calibration needs --quantization static", "add it, or leave --calibration out")

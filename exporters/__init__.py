@@ -282,7 +282,9 @@ def _write_coreml(
         write_package(plain, staging / paths[precision], plan, about, programs[in_fp32])
         measured[precision] = {"megabytes": round(_bytes(staging / paths[precision]) / 1e6, 3)}
         if precision == "fp16" and plan.fixed:
-            measured["package"] = gate.check_package(read_package(staging / paths[precision]), plain, longest)
+            package = gate.check_package(read_package(staging / paths[precision]), plain, longest)
+            if len(plans) == 1:  # `verify` holds every package of a folder to it
+                measured["package"] = package
         if precision not in ("fp16", "fp32"):
             progress(f"asking the weights of {precision}")
             runtime = gate.TracedRuntime(traced(unpacked(plain, plan), longest), plain.output_names, staging, longest)

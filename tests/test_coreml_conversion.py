@@ -355,6 +355,17 @@ def test_export_writes_every_precision_and_what_was_measured_of_it(exported):
     assert "[1, 64,96]" in card
 
 
+@pytest.mark.parametrize("ios", [16, 18])
+def test_export_of_several_precisions_passes_verify(distilbert_qa, squad_file, tmp_path, ios):
+    arguments = ["--eval", squad_file, "--checked-questions", 1, "--max-drop", 100, "--max-length", 64]
+    arguments += ["--format", "coreml", "--precision", "all", "--ios", ios, "-o", tmp_path / "out"]
+    assert run_command("export", distilbert_qa, *arguments).status == 0
+    ended = run_command("verify", tmp_path / "out", "--json")
+    assert ended.status == 0, ended.out
+    packages = [check["name"] for check in json.loads(ended.out)["checks"] if "mlpackage" in check["name"]]
+    assert len(packages) == {16: 6, 18: 8}[ios]
+
+
 def test_metadata_has_what_an_app_must_know(exported, tokenizer):
     output, _ = exported
     found = dict(specification(output / "model_w8a8.mlpackage").description.metadata.userDefined)
@@ -371,7 +382,7 @@ def test_metadata_has_what_an_app_must_know(exported, tokenizer):
     ("arguments", "error", "hint"),
     [
         (["--precision", "int4", "--ios", "17"], "--precision int4 needs iOS 18", "--ios 18"),
-        (["--precision", "int3"], "--precision of --format coreml int3: unknown", "palette4"),
+        (["--precision", "int3"], "--precision int3: unknown for --format coreml", "palette4"),
         (["--ios", "15"], "--ios 15: unknown", "16, 17, 18"),
         (["--layout", "wide"], "--layout wide: unknown", "ane"),
         (["--lengths", "384,128"], "--lengths 384,128: ", "128,256,384"),
@@ -392,7 +403,7 @@ def test_options_that_cannot_be_are_errors(arguments, error, hint, tmp_path):
 @pytest.mark.parametrize("option", [["--ios", "17"], ["--layout", "ane"], ["--lengths", "64"]])
 def test_options_of_core_ml_are_refused_elsewhere(option):
     assert run_command("export", *option).error == f"{option[0]} is for --format coreml, not for onnx"
-    assert "--precision of --format onnx palette4: unknown" in run_command("export", "--precision", "palette4").error
+    assert "--precision palette4: unknown for --format onnx" in run_command("export", "--precision", "palette4").error
 
 
 def test_command_takes_the_options(distilbert_qa, squad_file, tmp_path):
