@@ -154,7 +154,11 @@ def test_w8a8_rounds_what_goes_into_every_product(layout, ios, smoothing, tmp_pa
         # 100 steps of 0.02 below zero, 155 above: 127 steps reach 3.1.
         assert quantized.scale.val == dequantized.scale.val == np.float16(3.1 / 127)
         assert quantized.output_dtype.val == "int8"
-        assert (by_output[quantized.input.name].op_type == "mul") == smoothing
+        source = by_output[quantized.input.name]
+        assert (source.op_type == "mul") == smoothing
+        if smoothing:
+            expected = 1 / (wide if source.y.val.size == 128 else factors)
+            np.testing.assert_allclose(source.y.val.ravel(), expected, rtol=1e-3)
     # Query, key and value share their input: four roundings in each layer.
     assert sum(op.op_type == "quantize" for op in found) == 8
     weight = weights_of(tmp_path / "model.mlpackage")["layers_0_query_weight"].reshape(64, 64)

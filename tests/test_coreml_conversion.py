@@ -362,7 +362,7 @@ def test_export_of_several_precisions_passes_verify(distilbert_qa, squad_file, t
     assert run_command("export", distilbert_qa, *arguments).status == 0
     ended = run_command("verify", tmp_path / "out", "--json")
     assert ended.status == 0, ended.out
-    packages = [check["name"] for check in json.loads(ended.out)["checks"] if "mlpackage" in check["name"]]
+    packages = [check["check"] for check in json.loads(ended.out)["checks"] if "mlpackage" in check["check"]]
     assert len(packages) == {16: 6, 18: 8}[ios]
 
 
