@@ -24,7 +24,7 @@ from edge_distil.runtimes.mil import PACKAGES, MilRuntime
 from edge_distil.runtimes.torch import TorchRuntime
 from edge_distil.tasks.squad import parse_squad
 from edge_distil.tokenization import special_tokens
-from exporters.coreml import convert
+from exporters.coreml import CoreMLPlan, write_package
 from exporters.encoder import PlainEncoder
 
 RESULT = Path(__file__).parent / "results/run-core-ml.json"
@@ -44,7 +44,7 @@ def main() -> None:
         tokenizer.save(str(folder / "tokenizer.json"))
         model = random_model("distilbert")
         plain = PlainEncoder.from_library(model, special_tokens(tokenizer).sep)
-        convert(plain, folder / PACKAGES["fp16"], max_length=given.tokens, description="", metadata={})
+        write_package(plain, folder / PACKAGES["fp16"], CoreMLPlan(lengths=(given.tokens,)))
         contenders = {
             "the checkpoint in torch, fp32": TorchRuntime(model, folder),
             "the package, rounded to fp16": MilRuntime(folder, rounding="fp16"),

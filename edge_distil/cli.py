@@ -695,14 +695,16 @@ def export(
     model: Annotated[
         Path | None, typer.Argument(help="Checkpoint folder. Default: the starter's question-answering teacher.")
     ] = None,
-    format: Annotated[str, typer.Option(help="onnx, coreml (fp16 ML program) or openvino (fp16 and int8).")] = "onnx",
+    format: Annotated[str, typer.Option(help="onnx, coreml (ML programs) or openvino (fp16 and int8).")] = "onnx",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to write. Default: runs/export-FORMAT.")
     ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
-            help="ONNX: fp32, fp16, int8, int4, or all of them with a table and a plot. Default: fp32 and int8."
+            help="ONNX: fp32, fp16, int8, int4, or all of them with a table and a plot. Default: fp32 and int8. "
+            "Core ML: fp16, fp32, palette8, palette6, palette4 (look-up tables), int8, int4, w8a8 (activations too), "
+            "or all that --ios has. Default: fp16."
         ),
     ] = None,
     target: Annotated[
@@ -715,7 +717,8 @@ def export(
         str, typer.Option(help="ONNX: dynamic, or static: the range of activations is found beforehand.")
     ] = "dynamic",
     calibration: Annotated[
-        Path | None, typer.Option(help="SQuAD file to calibrate static or OpenVINO's int8 on. Default: that of --eval.")
+        Path | None,
+        typer.Option(help="SQuAD file to calibrate static, w8a8 or OpenVINO's int8 on. Default: that of --eval."),
     ] = None,
     calibration_method: Annotated[
         str, typer.Option(help="How static quantisation finds a range: minmax, percentile or entropy.")
@@ -733,6 +736,16 @@ def export(
         typer.Option(help="Of a text classifier: the task that the labels of --eval belong to, as in finetune."),
     ] = None,
     max_length: Annotated[int, typer.Option(min=16, help="Core ML: the fixed number of tokens of an input.")] = 384,
+    lengths: Annotated[
+        str | None,
+        typer.Option(help="Core ML: lengths that an input may have, as 128,256,384 (iOS 18) or as a range, 16..384."),
+    ] = None,
+    ios: Annotated[
+        int, typer.Option(help="Core ML: the oldest iOS to run on, 16, 17 or 18; macOS 13, 14 or 15 with it.")
+    ] = 16,
+    layout: Annotated[
+        str, typer.Option(help="Core ML: plain, or ane, channels first and head by head for the Neural Engine.")
+    ] = "plain",
     data: Annotated[
         Path | None,
         typer.Option(
@@ -765,19 +778,35 @@ def export(
     import exporters
     from edge_distil.console import note
     from edge_distil.starter import teacher_folder
+    from exporters.coreml.plan import PRECISIONS, parse_lengths, precisions_for
 
     _choice("--format", format, "onnx", "coreml", "openvino")
     _choice("--target", target, "x86", "arm64", "web", "generic")
     _choice("--quantization", quantization, "dynamic", "static")
     _choice("--calibration-method", calibration_method, "percentile", "entropy", "minmax")
     _choice("--input-type", input_type, "int64", "int32")
-    precisions = ("fp32", "fp16", "int8", "int4")
-    _choice("--precision", precision or "all", *precisions, "all")
+    _choice("--layout", layout, "plain", "ane")
+    _choice("--ios", str(ios), "16", "17", "18")
     if format != "onnx":
-        of_onnx = ["precision", "target", "quantization", "calibration_method", "input_type", "with_tokenizer"]
-        _refuse_given(context, [*of_onnx, *(["calibration"] if format == "coreml" else [])], format)
-    elif calibration and quantization == "dynamic":
+        of_onnx = ["target", "quantization", "calibration_method", "input_type", "with_tokenizer"]
+        _refuse_given(context, of_onnx, "onnx", format)
+    if format != "coreml":
+        _refuse_given(context, ["ios", "layout", "lengths"], "coreml", format)
+    if format == "openvino":
+        _refuse_given(context, ["precision"], "onnx or coreml", format)
+    taken = precisions_for(ios) if format == "coreml" else ["fp32", "fp16", "int8", "int4"]  # type: ignore[arg-type]
+    known = PRECISIONS if format == "coreml" else taken
+    if precision not in (None, "all", *known):
+        raise UserError(
+            f"--precision {precision}: unknown for --format {format}", f"choose one of: {', '.join(known)}, all"
+        )
+    chosen = taken if precision == "all" else [precision] if precision else None
+    if calibration and format == "onnx" and quantization == "dynamic":
         raise UserError("--calibration needs --quantization static", "add it, or leave --calibration out")
+    if calibration and format == "coreml" and "w8a8" not in (chosen or []):
+        raise UserError("--calibration needs --precision w8a8", "add it, or leave --calibration out")
+    if lengths and _given(context, "max_length"):
+        raise UserError("--max-length is one length, --lengths are several", "leave one of them out")
     folder = model or teacher_folder("question-answering")
     labelled = None
     if task:
@@ -791,13 +820,19 @@ def export(
         max_length=max_length,
         max_drop=max_drop,
         onnx=exporters.OnnxOptions(
-            precisions=precisions if precision == "all" else (precision,) if precision else ("fp32", "int8"),  # type: ignore[arg-type]
+            precisions=chosen or ("fp32", "int8"),  # type: ignore[arg-type]
             target=target,  # type: ignore[arg-type]
             quantization=quantization,  # type: ignore[arg-type]
             calibration_method=calibration_method,  # type: ignore[arg-type]
             input_type=input_type,  # type: ignore[arg-type]
             family=precision == "all",
             with_tokenizer=with_tokenizer,
+        ),
+        coreml=exporters.CoreMLOptions(
+            precisions=chosen or ("fp16",),  # type: ignore[arg-type]
+            layout=layout,  # type: ignore[arg-type]
+            ios=ios,  # type: ignore[arg-type]
+            lengths=parse_lengths(lengths) if lengths else None,
         ),
         calibration=_answerable_questions(calibration) if calibration else None,
         labelled=labelled,
@@ -812,12 +847,17 @@ def export(
     )
 
 
-def _refuse_given(context: typer.Context, names: list[str], format: str) -> None:
-    """Refuse options of ONNX exports that the user gave with another format, where they would go unheard."""
+def _refuse_given(context: typer.Context, names: list[str], of: str, format: str) -> None:
+    """Refuse options of exports `of` one format that the user gave with another, where they would go unheard."""
     for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP"):
-            raise UserError(f"--{name.replace('_', '-')} is for --format onnx, not for {format}", "leave it out")
+        if _given(context, name):
+            raise UserError(f"--{name.replace('_', '-')} is for --format {of}, not for {format}", "leave it out")
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether the user gave an option, on the command line or in a file."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP")
 
 
 def _labelled(task: str, model: Path, data: Path | None, count: int) -> Any:
@@ -842,7 +882,7 @@ def _labelled(task: str, model: Path, data: Path | None, count: int) -> Any:
 def _plain(value: Any) -> str:
     """A figure of the gate for a person."""
     if isinstance(value, dict):
-        shown = {name: each for name, each in value.items() if name != "tried"}  # every try is in the manifest
+        shown = {name: each for name, each in value.items() if name not in ("tried", "operations")}  # in the manifest
         return ", ".join(f"{name.replace('_', ' ')} {_plain(each)}" for name, each in shown.items())
     if isinstance(value, list):
         return ", ".join(map(str, value))

@@ -270,7 +270,7 @@ def _open_openvino(folder: Path, task: Task, threads: int | None, report: _Repor
 def _open_packages(
     folder: Path, task: Task, threads: int | None, report: _Report, *, measured: Mapping[str, Any]
 ) -> dict[str, Runtime]:
-    """`measured` is what the manifest says of the export: the operations of its fp16 package are among it."""
+    """`measured` is what the manifest says of the export: the operations of every package are among it."""
     if not find_spec("coremltools"):
         report.notes.append("coremltools is not installed: no package was opened")
         return {}
@@ -292,8 +292,8 @@ def _open_packages(
             raise UserError(f"{path}: takes {tokens} tokens, config.json has {positions} positions", _COPY)
         if (named := program.metadata.get("vocab_size", vocab_size)) != vocab_size:
             raise UserError(f"{path}: was made for {named} tokens, config.json has {vocab_size}", _COPY)
-        counted = measured.get("package", {}).get("operations")
-        if counted and path.name == PACKAGES["fp16"] and counted != program.operation_counts:
+        counted = measured.get(runtime.precision, {}).get("operations")
+        if counted and counted != program.operation_counts:
             raise UserError(f"{path}: has other operations than {MANIFEST} lists", _COPY)
         opened[runtime.precision] = runtime
         return f"whole, {program.weight_bytes:,} bytes of weights, all finite; takes {tokens} tokens"

@@ -1,5 +1,6 @@
 """Exports of a checkpoint for phones, browsers and edge CPUs, each checked against it before it is written."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edge_distil.checkpoints import check_output, describe_input, new_folder, read_manifest, write_manifest
+from edge_distil.checkpoints import (
+    check_output,
+    describe_input,
+    new_folder,
+    read_json,
+    read_manifest,
+    write_manifest,
+)
 from edge_distil.errors import UserError
 from edge_distil.models import resolve, task_of
 from edge_distil.report.precisions import plot_family
@@ -21,29 +29,31 @@ from edge_distil.runtimes.torch import TorchRuntime
 from edge_distil.tasks import Task
 from edge_distil.tasks.classification import encode
 from edge_distil.tasks.decoding import DECODING, Decoding
-from edge_distil.tasks.squad import MAX_LENGTH, Question, windows
+from edge_distil.tasks.squad import DOC_STRIDE, MAX_LENGTH, Question, windows
 from edge_distil.tasks.texts import Example
 from edge_distil.tokenization import load_tokenizer, save_tokenizer, special_tokens
 from exporters import gate
+from exporters.calibration import Method, calibrate
 from exporters.card import FAMILY_PLOT, model_card
+from exporters.coreml import plan as coreml_plan
 from exporters.encoder import PlainEncoder
+from exporters.fitting import fit
 from exporters.onnx import Target
-from exporters.onnx.calibration import Method
 from exporters.onnx.plan import InputType, Plan, Precision
+from exporters.parts import calibrated_parts
 
 Format = Literal["onnx", "coreml", "openvino"]
 
 _SAMPLES = 64  # texts that activations are calibrated on, and that tell which parts suffer from few bits
 _TIMED, _ROUNDS = 8, 4  # texts and rounds of a latency
-_SHORTEST = 16  # a window must have room for a question, its separators and some context
 
 
 def _check_length(max_length: int, model: PlainEncoder) -> None:
     longest = model.config.max_position_embeddings
-    if not _SHORTEST <= max_length <= longest:
+    if not coreml_plan.SHORTEST <= max_length <= longest:
         raise UserError(
             f"a max_length of {max_length} is not possible, the model has {longest} positions",
-            f"give --max-length a number from {_SHORTEST} to {longest}",
+            f"give --max-length a number from {coreml_plan.SHORTEST} to {longest}",
         )
 
 
@@ -59,7 +69,7 @@ class OnnxOptions:
     """What an ONNX export is made of. See `exporters.onnx.plan_for` for what precisions and targets mean.
 
     "dynamic" int8 measures the range of activations as it runs; "static" has it from `calibration` questions, by one of
-    the methods of `exporters.onnx.calibration`. `family` has the precisions timed and compared, in a table and a plot.
+    the methods of `exporters.calibration`. `family` has the precisions timed and compared, in a table and a plot.
     `input_type` is that of the token ids. `with_tokenizer` writes beside every graph one that takes text
     (`exporters.onnx.tokenizer`).
     """
@@ -71,6 +81,26 @@ class OnnxOptions:
     input_type: InputType = "int64"
     family: bool = False
     with_tokenizer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CoreMLOptions:
+    """What a Core ML export is made of: see `exporters.coreml.plan.CoreMLPlan`.
+
+    `lengths` are those of an input; None means the `max_length` of the export alone. w8a8 is calibrated on the
+    `calibration` questions.
+    """
+
+    precisions: Sequence[coreml_plan.Precision] = ("fp16",)
+    layout: coreml_plan.Layout = "plain"
+    ios: coreml_plan.Ios = 16
+    lengths: Sequence[int] | None = None
+
+    def plan(self, precision: coreml_plan.Precision, max_length: int) -> coreml_plan.CoreMLPlan:
+        """The plan of one package. Raises `UserError` for what the deployment target does not have."""
+        return coreml_plan.CoreMLPlan(
+            precision, layout=self.layout, ios=self.ios, lengths=self.lengths or (max_length,)
+        )
 
 
 def _write_onnx(
@@ -88,9 +118,8 @@ def _write_onnx(
     """
     from edge_distil.runtimes.onnx import OnnxRuntime
     from exporters.onnx import plan_for, write_graph
-    from exporters.onnx.calibration import calibrate
-    from exporters.onnx.fitting import fit
-    from exporters.onnx.plan import calibrated_parts
+    from exporters.onnx.emulation import alone
+    from exporters.onnx.plan import HIGHER
 
     paths: dict[str, str] = {}
     measured: dict[str, Any] = dict(court.about)
@@ -106,7 +135,7 @@ def _write_onnx(
             write_graph(plain, staging, plan)
             return court.measure(OnnxRuntime(staging, precision=plan.precision))
 
-        fitted = fit(plain, plan, court, measure, samples, progress)
+        fitted = fit(plain, plan, HIGHER.get(precision), court, measure, alone, samples, progress)
         paths[precision] = GRAPHS[precision]
         measured[precision] = {
             "megabytes": round(_bytes(staging / paths[precision]) / 1e6, 3),
@@ -188,29 +217,91 @@ def _write_openvino(
     return paths, gate.check_outputs(court, runtimes)
 
 
-def _write_coreml(
-    plain: PlainEncoder, staging: Path, court: gate.Judge, max_length: int, description: str, source: Mapping[str, str]
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """Write the package and check it as it lies on disk. Returns as `_write_onnx` does."""
-    from edge_distil.runtimes.mil import PACKAGES, read_program
-    from exporters.coreml import convert
-
-    normalizer = load_tokenizer(staging).normalizer
-    lower_case = normalizer is not None and normalizer.normalize_str("A") == "a"
+def _coreml_metadata(
+    plain: PlainEncoder, folder: Path, lengths: str, longest: int, task: Task, source: Mapping[str, str]
+) -> dict[str, str]:
+    """What an app has to know to make inputs of texts and texts of outputs, as the strings that Core ML stores."""
+    tokenizer = load_tokenizer(folder)
+    special = special_tokens(tokenizer)
+    cased, accented = (tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text for text in "AÉ")
     metadata = {
-        "max_length": str(max_length),
+        "task": task,
+        "max_length": str(longest),
+        "lengths": lengths,
         "vocab_size": str(plain.config.vocab_size),
-        "do_lower_case": str(lower_case).lower(),
+        "do_lower_case": str(cased == "a").lower(),
+        "strip_accents": str(accented in "eE").lower(),
+        **{f"{name}_id": str(getattr(special, name)) for name in ("cls", "sep", "pad", "unk")},
         "source": Path(source["path"]).name,
         "source_sha256": source["sha256"],
     }
-    traced = convert(
-        plain, staging / PACKAGES["fp16"], max_length=max_length, description=description, metadata=metadata
-    )
-    package = gate.check_package(read_program(staging / PACKAGES["fp16"]), plain, max_length)
-    # Core ML runs on Apple's systems alone: what is run here is the module that was converted, before fp16.
-    runtime = gate.TracedRuntime(traced, plain.output_names, staging, max_length)
-    return {"fp16": PACKAGES["fp16"]}, {"package": package, **gate.check_outputs(court, {"traced": runtime})}
+    if task == "question-answering":
+        metadata["doc_stride"] = str(DOC_STRIDE)
+    if task == "text-classification":
+        labels = read_json(folder / "config.json").get("id2label", {})
+        metadata["labels"] = json.dumps([labels[number] for number in sorted(labels, key=int)], ensure_ascii=False)
+    return metadata
+
+
+def _write_coreml(
+    plain: PlainEncoder,
+    staging: Path,
+    court: gate.Judge,
+    options: CoreMLOptions,
+    max_length: int,
+    task: Task,
+    samples: Sequence[np.ndarray],
+    name: str,
+    source: Mapping[str, str],
+    progress: Callable[[str], None],
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Write the packages that the judge lets through, as they lie on disk. Returns as `_write_onnx` does."""
+    from edge_distil.runtimes.mil import PACKAGES, MilRuntime
+    from exporters.coreml import HIGHER, About, alone, convert, lengths_text, module_of, traced, unpacked, write_package
+
+    plans = [options.plan(precision, max_length) for precision in options.precisions]
+    longest = plans[0].longest
+    metadata = _coreml_metadata(plain, staging, lengths_text(plans[0].lengths), longest, task, source)
+    module = traced(module_of(plain, plans[0]), longest)
+    paths: dict[str, str] = {}
+    measured: dict[str, Any] = dict(court.about)
+    programs: dict[bool, Any] = {}  # in fp32 or not
+    for plan in plans:
+        precision = plan.precision
+        if precision == "w8a8":
+            progress("calibrating")
+            plan = replace(plan, activations=calibrate(plain, calibrated_parts(plain), samples))
+        progress(f"writing {precision}")
+        in_fp32 = precision == "fp32"
+        if in_fp32 not in programs:
+            programs[in_fp32] = convert(module, plain, plan)
+        about = About(f"{name}, {task}, {precision}.", {**metadata, "precision": precision, "layout": plan.layout})
+        path = staging / PACKAGES[precision]
+        holds: dict[str, Any] = {}
+
+        def measure(
+            plan: coreml_plan.CoreMLPlan, path: Path = path, about: About = about, holds: dict[str, Any] = holds
+        ) -> dict[str, float]:
+            shutil.rmtree(path, ignore_errors=True)
+            written = write_package(plain, path, plan, about, programs[plan.precision == "fp32"])
+            runtime = MilRuntime(staging, precision=plan.precision)
+            holds |= gate.check_package(runtime.program, plain, plan, written)
+            progress(f"running {plan.precision}")
+            exact = MilRuntime(staging, precision=plan.precision, rounding="fp32")
+            holds["same_weights_decibels"] = gate.check_computes(exact, unpacked(plain, plan), samples)
+            return court.measure(gate.WatchedPackage(runtime))
+
+        fitted = fit(plain, plan, HIGHER.get(precision), court, measure, alone, samples, progress)
+        paths[precision] = PACKAGES[precision]
+        measured[precision] = {
+            "megabytes": round(_bytes(path) / 1e6, 3),
+            **holds,
+            **fitted.figures,
+            **({"search": fitted.search} if fitted.search else {}),
+        }
+    if len(plans) > 1:
+        plot_family({name: measured[name] for name in paths}, staging / FAMILY_PLOT)
+    return paths, measured
 
 
 def export(
@@ -222,6 +313,7 @@ def export(
     max_length: int = MAX_LENGTH,
     max_drop: float = 1.0,
     onnx: OnnxOptions | None = None,
+    coreml: CoreMLOptions | None = None,
     calibration: Sequence[Question] | None = None,
     labelled: gate.LabelledTexts | None = None,
     task: Task | None = None,
@@ -232,9 +324,10 @@ def export(
     """Export the checkpoint in `model` to the folder `output`, which appears only if the gate lets it through.
 
     `questions` are what the gate runs, all of them: a few dozen take seconds, and tell the loss of F1 to one answer's
-    worth. `max_length` is the fixed length of a Core ML package, and the longest window that the gate gives to an ONNX
-    graph. `max_drop` is how many points of F1, or of the task's score on `labelled`, fewer bits may lose: where they
-    lose more, the parts that suffer most are kept in a higher precision. `onnx` says which graphs are written.
+    worth. `max_length` is the fixed length of a Core ML package, unless `coreml` says otherwise, and the longest window
+    that the gate gives to an ONNX graph. `max_drop` is how many points of F1, or of the task's score on `labelled`,
+    fewer bits may lose: where they lose more, the parts that suffer most are kept in a higher precision. `onnx` and
+    `coreml` say what is written.
     `calibration` questions, by default those of the gate, are what activations are calibrated on. `task` is found out
     where None. `config` goes into the manifest, `progress` is told each step as it starts.
 
@@ -247,7 +340,11 @@ def export(
     check_output(output, overwrite)
     if not questions:
         raise UserError("there is no question to check the export with", "give a SQuAD file with at least one question")
-    options = onnx or OnnxOptions()
+    options, packages = onnx or OnnxOptions(), coreml or CoreMLOptions()
+    if format == "coreml":
+        max_length = max(packages.lengths or [max_length])
+        for precision in packages.precisions:
+            packages.plan(precision, max_length)  # before any work
     if options.with_tokenizer:
         from exporters.onnx.tokenizer import extensions_library
 
@@ -259,6 +356,8 @@ def export(
     reference = TorchRuntime.load(folder, task=task)
     tokenizer = load_tokenizer(folder)
     plain = PlainEncoder.from_library(reference.model, special_tokens(tokenizer).sep)
+    if format == "coreml" and packages.lengths:
+        coreml_plan.check_lengths(packages.lengths, plain.config.max_position_embeddings)
     _check_length(max_length, plain)
     source = describe_input(folder)
     check_text = partial(_write_text_graph, questions=questions, task=task, max_length=max_length)
@@ -275,7 +374,7 @@ def export(
             task=task,
             max_length=max_length,
             max_drop=max_drop,
-            lengths=(max_length,) if format == "coreml" else None,
+            lengths=tuple(packages.lengths or [max_length]) if format == "coreml" else None,
             labelled=labelled,
         )
         samples = samples_of(task, folder, calibration or questions, max_length)
@@ -287,7 +386,9 @@ def export(
             paths, measured = _write_openvino(plain, staging, court, samples, progress)
         else:
             progress("converting to Core ML")
-            paths, measured = _write_coreml(plain, staging, court, max_length, f"{folder.name}, {task}.", source)
+            paths, measured = _write_coreml(
+                plain, staging, court, packages, max_length, task, samples, folder.name, source, progress
+            )
         files = [
             {"path": path, "bytes": _bytes(staging / path), "precision": precision} for precision, path in paths.items()
         ]
@@ -306,6 +407,9 @@ def export(
             max_length=max_length,
             input_type=options.input_type,
             measured=measured,
+            ios=packages.ios,
+            lengths=coreml_plan.lengths_text(packages.lengths or (max_length,)),
+            has_plot=(staging / FAMILY_PLOT).is_file(),
         )
         (staging / "README.md").write_text(card, encoding="utf-8")
         write_manifest(

@@ -32,11 +32,11 @@ lower-cases.""",
     "int32": "transformers.js and optimum give int64, and cannot run these.",
 }
 _COREML = """\
-Drag `model.mlpackage` and `tokenizer.json` into an Xcode project; Xcode makes a Swift class of the package.
+Drag a package and `tokenizer.json` into an Xcode project; Xcode makes a Swift class of the package.
 
-`model.mlpackage` is an fp16 ML program for iOS 16 and macOS 13 or later. It takes `input_ids` and `attention_mask`,
-int32 `[1, {max_length}]`, padded to that length with a mask of 0, and gives {outputs} in float32; segments and
-positions are computed inside.
+{graphs} All are ML programs for iOS {ios} and macOS {macos} or later. Each takes `input_ids` and `attention_mask`,
+int32 `[1, {lengths}]`, padded to that length with a mask of 0, and gives {outputs} in float32; segments and positions
+are computed inside. The metadata of a package has what the tokeniser must know.
 """
 _OPENVINO = """\
 ```python
@@ -97,9 +97,15 @@ def model_card(
     outputs: tuple[str, ...],
     max_length: int,
     measured: Mapping[str, Any],
-    input_type: str = "int64",
+    ios: int,
+    lengths: str,
+    input_type: str,
+    has_plot: bool,
 ) -> str:
-    """The Markdown text of an export's README: `paths` are its files by precision, `measured` is the gate's."""
+    """The Markdown text of an export's README: `paths` are its files by precision, `measured` is the gate's.
+
+    `ios` and `lengths` are those of Core ML packages.
+    """
     names = " and ".join(f"`{name}`" for name in outputs) if format == "coreml" else ", ".join(outputs)
     listed = ", ".join(f"`{path}` is {precision}" for precision, path in paths.items()) + "."
     how_to = _HOW_TO[format].format(
@@ -111,9 +117,11 @@ def model_card(
         max_length=max_length,
         input_type=input_type,
         pipelines=_PIPELINES[input_type],
+        ios=ios,
+        macos=ios - 3,
+        lengths=lengths,
     )
-    timed = any(isinstance(figures, Mapping) and "median_ms" in figures for figures in measured.values())
-    plot = f"\n![Size against quality]({FAMILY_PLOT})\n" if timed else ""
+    plot = f"\n![Size against quality]({FAMILY_PLOT})\n" if has_plot else ""
     tried_on = f"{measured['questions']} questions" if "questions" in measured else f"{measured['texts']} texts"
     return f"""\
 ---

@@ -53,7 +53,11 @@ class Embeddings(nn.Module):
 
     def forward(self, input_ids_BL: torch.Tensor) -> torch.Tensor:
         """Token ids [B, L] to hidden states [B, L, H]."""
-        hidden_BLH = self.word(input_ids_BL) + self.position.weight[: input_ids_BL.shape[1]]
+        return self.norm(self.summed(input_ids_BL, self.position.weight[: input_ids_BL.shape[1]]))
+
+    def summed(self, input_ids_BL: torch.Tensor, positions_LH: torch.Tensor) -> torch.Tensor:
+        """The sum [B, L, H] of the embeddings, before its normalisation."""
+        hidden_BLH = self.word(input_ids_BL) + positions_LH
         if self.segment is not None and self.segment.num_embeddings > 1:
             # 0 up to and including the first [SEP], 1 after it, as `runtimes.torch.token_type_ids` has it. A comparison
             # and no clamp: coremltools gives a clamp with one bound the other bound -inf.
@@ -61,7 +65,7 @@ class Embeddings(nn.Module):
             hidden_BLH = hidden_BLH + self.segment((is_sep_BL.cumsum(dim=1) - is_sep_BL > 0).int())
         elif self.segment is not None:
             hidden_BLH = hidden_BLH + self.segment.weight[0]
-        return self.norm(hidden_BLH)
+        return hidden_BLH
 
 
 class Layer(nn.Module):
@@ -91,10 +95,14 @@ class Layer(nn.Module):
         query_BNLD, key_BNLD, value_BNLD = (
             per_head(projection(hidden_BLH)) for projection in (self.query, self.key, self.value)
         )
-        scores_BNLL = query_BNLD @ key_BNLD.transpose(2, 3) * self.head_size**-0.5 + mask_B11L
+        scores_BNLL = self.scores(query_BNLD, key_BNLD) + mask_B11L
         context_BLH = (scores_BNLL.softmax(dim=-1) @ value_BNLD).transpose(1, 2).flatten(2)
         hidden_BLH = self.attention_norm(self.attention_output(context_BLH) + hidden_BLH)
         return self.output_norm(self.output(nn.functional.gelu(self.intermediate(hidden_BLH))) + hidden_BLH)
+
+    def scores(self, query_BNLD: torch.Tensor, key_BNLD: torch.Tensor) -> torch.Tensor:
+        """How much each token attends to each other one, [B, N, L, L], before the mask."""
+        return query_BNLD @ key_BNLD.transpose(2, 3) * self.head_size**-0.5
 
 
 class QuestionAnsweringHead(nn.Module):

@@ -8,7 +8,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from edge_distil.checkpoints import read_json
 from edge_distil.errors import UserError
 from edge_distil.qa import QuestionAnswerer
 from edge_distil.runtimes import Runtime
-from edge_distil.runtimes.mil import CONTROL_FLOW, Feature, Program
+from edge_distil.runtimes.mil import CONTROL_FLOW, MilRuntime, Operation, Program
 from edge_distil.tasks import Task
 from edge_distil.tasks.classification import decide, encode, predict_texts
 from edge_distil.tasks.decoding import Answer, Decoding
@@ -27,43 +26,46 @@ from edge_distil.tasks.metrics import score_squad
 from edge_distil.tasks.squad import Question
 from edge_distil.tasks.texts import Example, TextTask
 from edge_distil.tokenization import load_tokenizer, pad, special_tokens
-from exporters.encoder import PlainEncoder
+from exporters.coreml.plan import CoreMLPlan, lengths_text
+from exporters.coreml.program import Written, found_in
+from exporters.encoder import PlainEncoder, TextClassificationHead
 
 # fp32 against fp32 differs by rounding alone, some 1e-5; a wrong weight, mask or position moves logits by far more.
 LOGIT_TOLERANCE = 1e-4
 EXACT = ("fp32",)
 # Of fewer bits where there are no gold answers to score: the share of same answers, words or labels, in percent.
 LEAST_AGREEMENT = 80.0
-# Small vectors may be folded into the program or shared, so the weights on disk are a little fewer than the model's.
-WEIGHT_BYTES_TOLERANCE = 0.02
-_FP16_LARGEST = float(np.finfo(np.float16).max)
+# Logits of a package that is not rounded, against those of torch with the same weights.
+LEAST_DECIBELS = 40.0
+# Where activations are rounded to int8: those between two steps may go either way.
+_LEAST_DECIBELS_ROUNDED = 20.0
+_COMPARED = 4  # windows of that check
+_FP16_LARGEST, _FP32_LARGEST = (float(np.finfo(kind).max) for kind in (np.float16, np.float32))
 _MASKED_LM_TEXTS = 16  # each gives hundreds of tokens of a vocabulary's logits, which are kept
 _REPORT = "this is a fault of the exporter, not of the checkpoint: please report it with the checkpoint's config.json"
 
 
-class TracedRuntime:
-    """A traced module of fixed length behind the interface of `edge_distil.runtimes.Runtime`."""
+class WatchedPackage:
+    """A Core ML package that is run with an eye on every operation: none may give NaN or infinity.
 
-    name = "torch.jit"
-    precision = "fp32"
-    batch_size: int | None = None
+    It rounds to fp16 after every operation, as a device does, where the package says fp16.
+    """
 
-    def __init__(
-        self, traced: torch.jit.ScriptModule, outputs: tuple[str, ...], folder: Path, fixed_length: int
-    ) -> None:
-        self.outputs = outputs
-        self.folder = folder
-        self.lengths: tuple[int, ...] | None = (fixed_length,)
-        self._traced = traced
+    def __init__(self, runtime: MilRuntime) -> None:
+        self.name, self.precision, self.outputs = runtime.name, runtime.precision, runtime.outputs
+        self.folder, self.batch_size, self.lengths = runtime.folder, runtime.batch_size, runtime.lengths
+        self._runtime = runtime
 
-    @torch.inference_mode()
     def __call__(self, input_ids_BL: np.ndarray, attention_mask_BL: np.ndarray) -> dict[str, np.ndarray]:
-        # Row by row and in int32, exactly as the package will be called.
-        ids_BL, mask_BL = torch.from_numpy(input_ids_BL).int(), torch.from_numpy(attention_mask_BL).int()
-        rows = [self._traced(ids_BL[row : row + 1], mask_BL[row : row + 1]) for row in range(len(ids_BL))]
-        return {
-            name: torch.cat(values).numpy() for name, values in zip(self.outputs, zip(*rows, strict=True), strict=True)
-        }
+        return self._runtime(input_ids_BL, attention_mask_BL, self._look)
+
+    def _look(self, operation: Operation, name: str, value: torch.Tensor) -> None:
+        # A sum of fp16 values is finite in fp32 unless one of them is not: one pass, and nothing is made.
+        if value.is_floating_point() and not value.sum(dtype=torch.float32).isfinite():
+            raise UserError(
+                f"the {self.precision} package gives NaN or infinity at the operation {operation.type}, {name}",
+                "check the checkpoint for weights that are very large, or export it with --precision fp32",
+            )
 
 
 class _Recorded:
@@ -92,6 +94,12 @@ def _check_finite(what: str, logits: np.ndarray, hint: str) -> None:
         raise UserError(
             f"the {what} gives {bad} logits of {logits.size} that are NaN or infinite, expected is none", hint
         )
+
+
+def _decibels(signal: np.ndarray, noise: np.ndarray) -> float:
+    """Signal-to-noise ratio of all values together; at most 200, which stands for equal."""
+    powers = [max(float(np.square(values, dtype=np.float64).sum()), 1e-20) for values in (signal, noise)]
+    return min(10 * math.log10(powers[0] / powers[1]), 200.0)
 
 
 def _agreement_fault(what: str, agreement: float, least: float) -> UserError | None:
@@ -137,14 +145,19 @@ class Judge(ABC):
     _expected: np.ndarray
 
     def measure(self, runtime: Runtime) -> dict[str, float]:
-        """The figures of an artifact: `max_logit_difference`, and how well it does the task.
+        """The figures of an artifact: `max_logit_difference`, `decibels` of its logits, and how well it does the task.
 
         Raises `UserError` where a logit of the checkpoint or the artifact is not finite.
         """
         logits, figures = self._run(runtime)
         _check_finite("checkpoint", self._expected, "the checkpoint itself is broken: train it again")
         _check_finite(f"{runtime.precision} model", logits, _REPORT)
-        return {"max_logit_difference": float(np.abs(logits - self._expected).max()), **figures}
+        noise = logits - self._expected
+        return {
+            "max_logit_difference": float(np.abs(noise).max()),
+            "decibels": _decibels(self._expected, noise),
+            **figures,
+        }
 
     def fault(self, precision: str, figures: Mapping[str, float]) -> UserError | None:
         """Why an artifact with these figures must not be written; None where it may. fp32 must be exact."""
@@ -337,39 +350,67 @@ def _same_answer(expected: Sequence[Answer], found: Answer) -> bool:
     return scores.get((found.start, found.end), 0.0) >= expected[0].score * math.exp(-4 * LOGIT_TOLERANCE)
 
 
-def check_package(package: Program, model: PlainEncoder, max_length: int) -> dict[str, Any]:
-    """Hold a Core ML package, as read back from disk, against the model it was made from; return what was measured.
+@torch.inference_mode()
+def check_computes(runtime: MilRuntime, twin: PlainEncoder, samples: Sequence[np.ndarray]) -> float:
+    """Whether a package computes what a model with its weights does, and in decibels, how nearly.
 
-    Inputs, outputs and their shapes, no control flow, every constant within the range of fp16, all weights there.
-    Raises `UserError` when a check fails.
+    `runtime` does not round to fp16, and `twin` has the weights that the package unpacks: what is left between them is
+    the order of sums. `samples` are token ids [1, L], which are padded as the package takes them. Raises `UserError`.
     """
-    shape = (1, max_length)
-    inputs = {name: Feature(shape, "INT32") for name in ("input_ids", "attention_mask")}
-    outputs = {name: Feature(tuple(model.output_shape(1, max_length)), "FLOAT32") for name in model.output_names}
-    for what, found, expected in (("inputs", package.inputs, inputs), ("outputs", package.outputs, outputs)):
-        if found != expected:
-            raise UserError(f"the Core ML package has the {what} {found}, expected are {expected}", _REPORT)
-    if control_flow := sorted(CONTROL_FLOW & package.operation_counts.keys()):
-        raise UserError(f"the Core ML package branches ({', '.join(control_flow)}), an encoder does not", _REPORT)
-    largest = {constant.name: constant.largest for constant in package.constants}
-    for name, reached in largest.items():
-        if not reached <= _FP16_LARGEST:  # so written, it also holds for NaN
-            raise UserError(
-                f"the Core ML package's constant {name} reaches {reached}, fp16 holds at most {_FP16_LARGEST:g}",
-                "check the checkpoint's weights for NaN and for values that large",
-            )
-    # Positions beyond the fixed length are never read, so the converter leaves their rows out.
-    unused = (model.config.max_position_embeddings - max_length) * model.config.hidden_size
-    expected_bytes = 2 * (sum(parameter.numel() for parameter in model.parameters()) - unused)
-    if abs(package.weight_bytes - expected_bytes) > WEIGHT_BYTES_TOLERANCE * expected_bytes:
+    expected, found = [], []
+    for ids_1L in samples[:_COMPARED]:
+        ids_1P, mask_1P = pad([ids_1L[0].tolist()], 0, runtime.lengths)
+        outputs = runtime(ids_1P, mask_1P)
+        wanted = twin(torch.from_numpy(ids_1P), torch.from_numpy(mask_1P))
+        of_tokens = not isinstance(twin.head, TextClassificationHead)
+        for name, logits in zip(runtime.outputs, wanted, strict=True):
+            kept = mask_1P == 1 if of_tokens else slice(None)
+            expected.append(logits.numpy()[kept].ravel())
+            found.append(outputs[name][kept].ravel())
+    signal, noise = np.concatenate(expected), np.concatenate(found) - np.concatenate(expected)
+    decibels = _decibels(signal, noise)
+    least = _LEAST_DECIBELS_ROUNDED if runtime.precision == "w8a8" else LEAST_DECIBELS
+    if not decibels >= least:
         raise UserError(
-            f"the Core ML package holds {package.weight_bytes} bytes of weights, expected are {expected_bytes} "
-            f"within {WEIGHT_BYTES_TOLERANCE:.0%}",
+            f"the {runtime.precision} package's logits are {decibels:.1f} dB above their distance from torch's "
+            f"with the same weights, at least {least:g} dB are expected",
             _REPORT,
         )
+    return decibels
+
+
+def check_package(program: Program, model: PlainEncoder, plan: CoreMLPlan, written: Written) -> dict[str, Any]:
+    """Hold a Core ML package, as read back from disk, against what was to be written; return what it holds.
+
+    Every byte of its specification and every weight, its inputs and outputs and their lengths, no control flow, all
+    constants finite and within the range of what they are in. Raises `UserError` when a check fails.
+    """
+    found = found_in(program)
+    if found != written:
+        what = "specification" if found.specification != written.specification else "weight file"
+        raise UserError(
+            f"the {what} of {program.path.name} is not what was written", "check the disk, then export again"
+        )
+    lengths = {name: feature.lengths() for name, feature in program.inputs.items()}
+    if lengths != dict.fromkeys(("input_ids", "attention_mask"), tuple(plan.lengths)):
+        raise UserError(f"the Core ML package takes {lengths}, expected are {lengths_text(plan.lengths)}", _REPORT)
+    if list(program.outputs) != list(model.output_names):
+        raise UserError(
+            f"the Core ML package gives {', '.join(program.outputs)}, expected are {', '.join(model.output_names)}",
+            _REPORT,
+        )
+    if control_flow := sorted(CONTROL_FLOW & program.operation_counts.keys()):
+        raise UserError(f"the Core ML package branches ({', '.join(control_flow)}), an encoder does not", _REPORT)
+    largest = {constant.name: constant.largest for constant in program.constants}
+    for name, reached in largest.items():
+        if not reached <= (_FP16_LARGEST if plan.precision != "fp32" else _FP32_LARGEST):  # so written, also for NaN
+            raise UserError(
+                f"the Core ML package's constant {name} reaches {reached}, {plan.precision} holds at most "
+                f"{_FP16_LARGEST if plan.precision != 'fp32' else _FP32_LARGEST:g}",
+                "check the checkpoint's weights for NaN and for values that large",
+            )
     return {
-        "weight_bytes": package.weight_bytes,
-        "expected_weight_bytes": expected_bytes,
+        "weight_bytes": program.weight_bytes,
         "largest_constant": max(largest.values()),
-        "operations": dict(sorted(package.operation_counts.items())),
+        "operations": dict(sorted(program.operation_counts.items())),
     }

@@ -36,8 +36,10 @@ from edge_distil.runtimes.torch import TorchRuntime, model_inputs
 from edge_distil.tasks.evaluation import evaluate_texts
 from edge_distil.tasks.texts import GLUE, TEXT, Example
 from edge_distil.tokenization import load_tokenizer, special_tokens
-from exporters import OnnxOptions, export, gate
-from exporters.encoder import PlainEncoder
+from exporters import CoreMLOptions, OnnxOptions, coreml, export, gate
+from exporters.coreml import compression
+from exporters.coreml.program import Converted
+from exporters.encoder import MASKED_SCORE, PlainEncoder
 from exporters.onnx import graph, plan_for, write_graph
 from exporters.onnx.plan import Plan
 
@@ -248,9 +250,9 @@ def test_text_classifier_export_is_found_out_and_scores_as_its_checkpoint(
     result = export(checkpoint, tmp_path / "out", format=format, questions=questions[:6], max_length=MAX_LENGTH)
     manifest = read_manifest(tmp_path / "out")
     assert (manifest["kind"], manifest["task"]) == (format, "text-classification")
-    exact = "fp32" if format == "onnx" else "traced"
-    assert 0 < result["gate"][exact]["max_logit_difference"] < gate.LOGIT_TOLERANCE
-    assert result["gate"][exact].get("same_labels") == (100.0 if labels else None)
+    best = result["gate"]["fp32" if format == "onnx" else "fp16"]
+    assert best["decibels"] > (100 if format == "onnx" else 30)
+    assert best.get("same_labels") == (100.0 if labels else None)
     if format == "coreml":
         package = read_program(tmp_path / "out" / "model.mlpackage")
         assert package.outputs["logits"].shape == (1, len(labels or ["score"]))
@@ -390,7 +392,7 @@ def test_core_ml_package_read_back_is_complete(coreml_export):
     assert package.weight_bytes == 2 * ((vocab_size + 64 + 2 + 2) * 64 + 2 * layer + 2 * 64)
     assert (package.metadata["max_length"], package.metadata["do_lower_case"]) == ("64", "true")
     assert result["files"][0]["precision"] == "fp16"
-    assert result["gate"]["traced"]["same_answers"] == 100
+    assert result["gate"]["fp16"]["decibels"] > 30
 
 
 def test_core_ml_export_leaves_nothing_on_standard_output(distilbert, questions, tmp_path, capfd):
@@ -423,15 +425,97 @@ def test_package_with_overwritten_weights_is_refused(package_copy):
         read_program(package_copy)
 
 
-@pytest.mark.parametrize("bad", [np.inf, np.nan])
-def test_gate_refuses_a_package_with_a_constant_that_is_not_finite(bert, package_copy, bad):
-    weights = package_copy / "Data/com.apple.CoreML/weights/weight.bin"
+def corrupt_a_byte(path: Path) -> None:
+    weights = path / "Data/com.apple.CoreML/weights/weight.bin"
     data = bytearray(weights.read_bytes())
-    data[128:130] = np.float16(bad).tobytes()  # the first value of the first blob, after the header and its entry
+    data[128] ^= 1  # the lowest bit of the first weight, after the header and the entry
     weights.write_bytes(data)
-    plain = PlainEncoder.from_library(load_model(bert, "question-answering"), 3)
-    with pytest.raises(UserError, match=r"constant embeddings_word_weight.* reaches (inf|nan)"):
-        gate.check_package(read_program(package_copy), plain, MAX_LENGTH)
+
+
+def test_gate_refuses_a_package_with_one_bit_of_its_weights_changed(bert, questions, tmp_path, monkeypatch):
+    """Which no answer would show."""
+    write = compression.write_program
+
+    def write_and_corrupt(spec, path):
+        checksum = write(spec, path)
+        corrupt_a_byte(path)
+        return checksum
+
+    monkeypatch.setattr(compression, "write_program", write_and_corrupt)
+    with pytest.raises(UserError, match=r"the weight file of model\.mlpackage is not what was written"):
+        export(bert, tmp_path / "out", format="coreml", questions=questions[:2], max_length=MAX_LENGTH)
+    assert list(tmp_path.iterdir()) == []
+
+
+def swap_two_weights(program: Converted) -> None:
+    first, second = (f"layers_{index}_output_weight_to_fp16" for index in (0, 1))
+    weights = dict(program.weights)
+    weights[first], weights[second] = weights[second], weights[first]
+    object.__setattr__(program, "weights", weights)
+
+
+def make_the_mask_infinite(program: Converted) -> None:
+    changed = 0
+    for operation in program.block.operations:
+        value = operation.attributes["val"].immediateValue.tensor if operation.type == "const" else None
+        if value is not None and value.bytes.values == np.float16(MASKED_SCORE).tobytes():
+            value.bytes.values = np.float16(-np.inf).tobytes()
+            changed += 1
+    assert changed
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (swap_two_weights, r"the fp16 package's logits are -?[0-9.]+ dB above their distance .*, at least 40 dB"),
+        (make_the_mask_infinite, r"constant .* reaches inf, fp16 holds at most 65504"),
+    ],
+)
+def test_gate_refuses_a_package_with_a_planted_fault(bert, questions, tmp_path, monkeypatch, fault, message):
+    convert = coreml.convert
+
+    def convert_wrongly(*arguments):
+        program = convert(*arguments)
+        fault(program)
+        return program
+
+    monkeypatch.setattr(coreml, "convert", convert_wrongly)
+    with pytest.raises(UserError, match=message):
+        export(bert, tmp_path / "out", format="coreml", questions=questions[:4], max_length=MAX_LENGTH)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gate_names_the_first_operation_of_a_package_that_overflows(save, tokenizer, questions, tmp_path):
+    model = random_model(BertForQuestionAnswering, tokenizer.get_vocab_size())
+    model.bert.encoder.layer[1].intermediate.dense.weight.data *= 30000
+    checkpoint = save(model)
+    with pytest.raises(
+        UserError, match=r"fp16 package gives NaN or infinity at the operation linear, linear_10_cast_fp16"
+    ):
+        export(checkpoint, tmp_path / "out", format="coreml", questions=questions[:2], max_length=MAX_LENGTH)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_core_ml_precision_that_loses_too_much_keeps_its_worst_parts_and_says_which(
+    save, tokenizer, questions, tmp_path
+):
+    model = random_model(DistilBertForQuestionAnswering, tokenizer.get_vocab_size())
+    with torch.no_grad():
+        # A weight of every row that meets zeros alone, and leaves none of 255 steps to the others.
+        model.distilbert.transformer.layer[0].ffn.lin1.weight[0] = 0.0
+        model.distilbert.transformer.layer[0].ffn.lin1.bias[0] = -100.0
+        model.distilbert.transformer.layer[0].ffn.lin2.weight[:, 0] = 1000.0
+    checkpoint = save(model)
+    without_gold = [replace(question, answers=()) for question in questions]
+    options = CoreMLOptions(precisions=("int8",))
+    result = export(
+        checkpoint, tmp_path / "out", format="coreml", questions=without_gold, max_length=MAX_LENGTH, coreml=options
+    )
+    search = result["gate"]["int8"]["search"]
+    assert "layers.0.output" in search["kept"]
+    assert search["kept_in"] == "fp16"
+    assert search["tried"]["0"]["same_answers"] < gate.LEAST_AGREEMENT <= result["gate"]["int8"]["same_answers"]
+    assert "layers.0.output" in (tmp_path / "out/README.md").read_text()
 
 
 def test_checkpoint_with_weights_beyond_fp16_is_refused_for_core_ml(save, tokenizer, questions, tmp_path):

@@ -1,5 +1,7 @@
 """Few bits: what codes and scales stand for, what the emulation and the calibration say, and the search for parts."""
 
+from functools import partial
+
 import numpy as np
 import onnx
 import pytest
@@ -8,15 +10,16 @@ from transformers import BertForQuestionAnswering, DistilBertForQuestionAnswerin
 
 from edge_distil.errors import UserError
 from edge_distil.runtimes.onnx import OnnxRuntime
+from exporters.calibration import Activation, _divergence, calibrate, rounded
 from exporters.encoder import PlainEncoder
+from exporters.fitting import fit, sensitivity
 from exporters.gate import Judge
 from exporters.onnx import plan_for, write_graph
-from exporters.onnx.calibration import _divergence, calibrate
-from exporters.onnx.emulation import logits_of, rounded, sensitivity
-from exporters.onnx.fitting import fit
+from exporters.onnx.emulation import alone
 from exporters.onnx.graph import build_graph
-from exporters.onnx.plan import Activation, Plan, calibrated_parts, parts
-from exporters.onnx.quantization import channel_scales, int4_blocks, int8_channels, int8_rows
+from exporters.onnx.plan import HIGHER, Plan
+from exporters.parts import calibrated_parts, logits_of, parts
+from exporters.quantization import channel_scales, int4_blocks, int8_channels, int8_rows
 from tests.test_exporters import random_model
 
 
@@ -103,7 +106,7 @@ def test_emulation_tells_what_the_graph_computes(kind, precision, target, sample
         logits = np.concatenate([values.ravel() for output in outputs for values in output.values()])
         expected = logits_of(whole, samples).numpy()
         found = np.square(logits - expected).mean()
-        told = sensitivity(whole, [part], precision, plan, samples)[part]
+        told = sensitivity(whole, [part], partial(alone, whole, plan), samples)[part]
         assert 0 < found == pytest.approx(told, rel=0.5)
 
 
@@ -114,14 +117,14 @@ def test_ranking_puts_a_part_with_outliers_first(samples) -> None:
     whole = PlainEncoder.from_library(model, 3)
     with torch.no_grad():
         whole.layers[1].output.weight[:, 5] *= 200
-    ranked = sensitivity(whole, list(parts(whole)), "int8", plan_for("int8", "x86"), samples)
+    ranked = sensitivity(whole, list(parts(whole)), partial(alone, whole, plan_for("int8", "x86")), samples)
     assert next(iter(ranked)) == "layers.1.output"
     assert list(ranked.values()) == sorted(ranked.values(), reverse=True)
 
 
 def test_emulation_leaves_the_model_as_it_was(plain, samples) -> None:
     before = logits_of(plain, samples)
-    sensitivity(plain, list(parts(plain)), "int4", plan_for("int4", "x86"), samples[:1])
+    sensitivity(plain, list(parts(plain)), partial(alone, plain, plan_for("int4", "x86")), samples[:1])
     assert torch.equal(logits_of(plain, samples), before)
 
 
@@ -191,21 +194,21 @@ def fitted(plain, samples, needed: set[str]):
         plans.append(plan)
         return {"missing": float(len(needed - set(plan.kept)))}
 
-    found = fit(plain, plan_for("int8", "x86"), ByKeptParts(needed), measure, samples, lambda step: None)
+    court = ByKeptParts(needed)
+    found = fit(plain, plan_for("int8", "x86"), HIGHER["int8"], court, measure, alone, samples, lambda step: None)
     return found, plans
 
 
 def test_a_plan_that_holds_is_taken_as_it_is(plain, samples) -> None:
     found, plans = fitted(plain, samples, set())
-    assert (len(plans), found.search, dict(found.plan.kept)) == (1, {}, {})
+    assert (len(plans), found.search, dict(plans[0].kept)) == (1, {}, {})
 
 
 def test_the_fewest_parts_that_hold_are_kept_and_what_is_written_last_is_returned(plain, samples) -> None:
-    ranked = list(sensitivity(plain, list(parts(plain)), "int8", plan_for("int8", "x86"), samples))
+    ranked = list(sensitivity(plain, list(parts(plain)), partial(alone, plain, plan_for("int8", "x86")), samples))
     found, plans = fitted(plain, samples, {ranked[2]})
-    assert list(found.plan.kept) == ranked[:3] == found.search["kept"]
-    assert set(found.plan.kept.values()) == {"fp32"}
-    assert dict(plans[-1].kept) == dict(found.plan.kept)
+    assert list(plans[-1].kept) == ranked[:3] == found.search["kept"]
+    assert set(plans[-1].kept.values()) == {"fp32"} == {found.search["kept_in"]}
     sizes = parts(plain)
     assert found.search["kept_weights"] == pytest.approx(
         sum(sizes[part] for part in ranked[:3]) / sum(sizes.values()), abs=1e-4

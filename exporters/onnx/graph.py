@@ -16,6 +16,7 @@ from torch import nn
 
 from edge_distil import __version__
 from edge_distil.errors import UserError
+from exporters.calibration import Activation
 from exporters.encoder import (
     MASKED_SCORE,
     Embeddings,
@@ -25,8 +26,8 @@ from exporters.encoder import (
     QuestionAnsweringHead,
     TextClassificationHead,
 )
-from exporters.onnx.plan import Activation, Plan
-from exporters.onnx.quantization import BLOCK, channel_scales, int4_blocks, int8_channels, int8_rows
+from exporters.onnx.plan import Plan
+from exporters.quantization import BLOCK, channel_scales, int4_blocks, int8_channels, int8_rows
 
 OPSET = 17  # the first with LayerNormalization; no later than that, so that older runtimes read the file too
 ONNXRUNTIME_FLOOR = "1.23"  # the oldest release that the toolkit is tested with

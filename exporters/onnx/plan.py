@@ -4,28 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-
-from exporters.encoder import MaskedLMHead, PlainEncoder, TextClassificationHead
+from exporters.calibration import Activation
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 InputType = Literal["int64", "int32"]
 
 # What a part falls back to where its own precision costs too much.
 HIGHER: dict[Precision, Precision] = {"int8": "fp32", "int4": "int8"}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Activation:
-    """How the input [B, L, K] of a part becomes uint8: round(x / `smoothing` / `scale`) + `zero_point`.
-
-    `smoothing` [K] evens out channels that are far larger than the others, and the weights take it up (Xiao et al.,
-    2023, "SmoothQuant"); None divides by nothing.
-    """
-
-    scale: float
-    zero_point: int
-    smoothing: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,34 +32,5 @@ class Plan:
     input_type: InputType = "int64"
 
     def of(self, part: str) -> Precision:
-        """The precision of one part of `parts`."""
+        """The precision of one part of `exporters.parts.parts`."""
         return self.kept.get(part, self.precision)
-
-
-def parts(model: PlainEncoder) -> dict[str, int]:
-    """The parts of a model that can be in different precisions, and how many weights each has.
-
-    Query, key and value share their input and are one part. The last product before the logits is none: it is two
-    columns or a few, and always exact, but for a masked-LM's, which is as large as the word table.
-    """
-    embeddings = model.embeddings
-    found = {
-        "embeddings.word": embeddings.word.weight.numel(),
-        "embeddings.position": embeddings.position.weight.numel(),
-    }
-    hidden, inner = model.config.hidden_size, model.config.intermediate_size
-    for index in range(len(model.layers)):
-        found[f"layers.{index}.attention"] = 3 * hidden * hidden
-        found[f"layers.{index}.attention_output"] = hidden * hidden
-        found[f"layers.{index}.intermediate"] = hidden * inner
-        found[f"layers.{index}.output"] = hidden * inner
-    if isinstance(model.head, MaskedLMHead):
-        found |= {"head.transform": hidden * hidden, "head.decoder": hidden * model.config.vocab_size}
-    elif isinstance(model.head, TextClassificationHead):
-        found["head.pooler"] = hidden * hidden
-    return found
-
-
-def calibrated_parts(model: PlainEncoder) -> list[str]:
-    """The parts whose input can be calibrated: all that multiply by a matrix."""
-    return [part for part in parts(model) if not part.startswith("embeddings.")]

@@ -18,6 +18,7 @@ __all__ = [
     "Interpreter",
     "MilRuntime",
     "Observer",
+    "Operation",
     "Program",
     "Rounding",
     "find_package",

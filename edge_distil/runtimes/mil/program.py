@@ -159,10 +159,15 @@ class Program:
         return [constant for constant in self._values if constant.value.is_float]
 
     @property
-    def weight_bytes(self) -> int:
-        """The values in the weight files, without headers and padding. Constants may share a blob: it counts once."""
+    def blobs(self) -> list[Blob]:
+        """What lies in the weight files. Constants may share a blob: it is there once."""
         blobs = [constant.value.source for constant in self._values if isinstance(constant.value.source, Blob)]
-        return sum({blob.data.ctypes.data: blob.data.nbytes for blob in blobs}.values())
+        return list({blob.data.ctypes.data: blob for blob in blobs}.values())
+
+    @property
+    def weight_bytes(self) -> int:
+        """The size of the values in the weight files, without headers and padding."""
+        return sum(blob.data.nbytes for blob in self.blobs)
 
 
 def _flat(operations: tuple[Operation, ...]) -> Iterator[Operation]:

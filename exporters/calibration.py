@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from exporters.encoder import PlainEncoder
-from exporters.onnx.emulation import logits_of, modules_of, rounded
-from exporters.onnx.plan import Activation
+from exporters.parts import logits_of, modules_of
 
 Method = Literal["minmax", "percentile", "entropy"]
 
@@ -26,6 +25,19 @@ _SHARES = np.linspace(1.0, 0.3, 36)  # of the full range, tried by "entropy"
 _WORTH_SMOOTHING = 0.8
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Activation:
+    """How the input [B, L, K] of a part becomes uint8: round(x / `smoothing` / `scale`) + `zero_point`.
+
+    `smoothing` [K] evens out channels that are far larger than the others, and the weights take it up (Xiao et al.,
+    2023, "SmoothQuant"); None divides by nothing.
+    """
+
+    scale: float
+    zero_point: int
+    smoothing: np.ndarray | None = None
+
+
 @dataclass(slots=True)
 class _Seen:
     """What reached one part."""
@@ -33,6 +45,18 @@ class _Seen:
     low: float = 0.0
     high: float = 0.0
     rows: list[torch.Tensor] = field(default_factory=list)
+
+
+def rounded(values: torch.Tensor, activation: Activation | None) -> torch.Tensor:
+    """Values after their way through uint8: with the range that they have, or with a calibrated one."""
+    if activation is None:
+        low, high = values.min().clamp(max=0), values.max().clamp(min=0)
+        scale = ((high - low) / 255).clamp(min=1e-12)
+        zero = (-low / scale).round()
+        return (((values / scale).round() + zero).clamp(0, 255) - zero) * scale
+    smoothing = torch.ones(()) if activation.smoothing is None else torch.from_numpy(activation.smoothing)
+    codes = (values / smoothing / activation.scale).round() + activation.zero_point
+    return (codes.clamp(0, 255) - activation.zero_point) * activation.scale * smoothing
 
 
 @contextmanager

@@ -1,69 +1,100 @@
-"""A graph in the precision asked for, with as few parts in a higher one as its answers need."""
+"""An artifact in the precision asked for, with as few parts in a higher one as its answers need."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from edge_distil.errors import UserError
 from exporters.encoder import PlainEncoder
 from exporters.gate import Judge
-from exporters.onnx.emulation import sensitivity
-from exporters.onnx.plan import HIGHER, Plan, parts
+from exporters.parts import logits_of, parts
 
-# With more of its weights in a higher precision, a graph is no longer what was asked for.
+# With more of its weights in a higher precision, an artifact is no longer what was asked for.
 _MOST_KEPT = 0.5
 # So many texts tell which parts suffer; the judge says how many of those must be kept.
 _PROBES = 16
 
 
+class Plan(Protocol):
+    """What a format's plan says for all formats: a precision, and the parts that are `kept` in another one."""
+
+    @property
+    def precision(self) -> str: ...
+    @property
+    def kept(self) -> Mapping[str, Any]: ...
+
+
+AnyPlan = TypeVar("AnyPlan", bound=Plan)
+# The model with one part of it alone in a plan's precision, while the block runs.
+Alone = Callable[[PlainEncoder, AnyPlan, str], AbstractContextManager[PlainEncoder]]
+
+
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What came of it: the plan that holds, the judge's figures of it, and what the manifest says of the search."""
+    """What came of it: the judge's figures, and what the manifest says of the search."""
 
-    plan: Plan
     figures: dict[str, float]
     search: dict[str, Any]
 
 
+def sensitivity(
+    model: PlainEncoder,
+    names: Sequence[str],
+    alone: Callable[[str], AbstractContextManager[PlainEncoder]],
+    samples: Sequence[np.ndarray],
+    progress: Callable[[str], None] = lambda part: None,
+) -> dict[str, float]:
+    """The mean squared change of the logits when one part is `alone` in few bits, by part, the worst first."""
+    expected = logits_of(model, samples)
+    errors = {}
+    for part in names:
+        progress(part)
+        with alone(part) as changed:
+            errors[part] = float((logits_of(changed, samples) - expected).square().mean())
+    return dict(sorted(errors.items(), key=lambda entry: -entry[1]))
+
+
 def fit(
     model: PlainEncoder,
-    plan: Plan,
+    plan: AnyPlan,
+    higher: str | None,
     court: Judge,
-    measure: Callable[[Plan], dict[str, float]],
+    measure: Callable[[AnyPlan], dict[str, float]],
+    alone: Alone[AnyPlan],
     samples: Sequence[np.ndarray],
     progress: Callable[[str], None],
 ) -> Fitted:
-    """The plan, or one that keeps the parts in a higher precision without which the judge finds too much lost.
+    """Write the plan, or one that keeps the parts in a `higher` precision without which too much is lost.
 
-    `measure` writes the graph of a plan and returns the judge's figures of it; the last plan that it was called with is
-    the one returned. Parts are ranked by how much each alone disturbs the logits for `samples`, token ids [1, L] each.
+    `measure` writes the artifact of a plan and returns the judge's figures of it; what it wrote last is what holds.
+    Parts are ranked by how much each alone disturbs the logits for `samples`, token ids [1, L] each.
     The fewest that hold are looked for by doubling their number and then halving the gap. Raises `UserError` for a
     precision that has nothing higher to fall back to, and where half of the weights are not enough.
     """
     figures = measure(plan)
     fault = court.fault(plan.precision, figures)
     if fault is None:
-        return Fitted(plan, figures, {})
-    if plan.precision not in HIGHER:
+        return Fitted(figures, {})
+    if higher is None:
         raise fault
-    higher = HIGHER[plan.precision]
     sizes = parts(model)
     ranked = list(
         sensitivity(
             model,
             list(sizes),
-            plan.precision,
-            plan,
+            lambda part: alone(model, plan, part),
             samples[:_PROBES],
             lambda part: progress(f"measuring what {plan.precision} does to {part}"),
         )
     )
     tries: dict[int, dict[str, float]] = {0: figures}
 
-    def keeping(count: int) -> Plan:
-        return replace(plan, kept=dict.fromkeys(ranked[:count], higher))
+    def keeping(count: int) -> AnyPlan:
+        kept = dict.fromkeys(ranked[:count], higher)
+        return replace(plan, kept=kept)  # type: ignore[type-var]  # every plan is a dataclass
 
     def holds(count: int) -> bool:
         progress(f"trying {plan.precision} with {count} of {len(ranked)} parts in {higher}")
@@ -98,7 +129,7 @@ def fit(
         "kept_weights": round(sum(sizes[part] for part in found.kept) / sum(sizes.values()), 4),
         "tried": {str(number): of_try for number, of_try in sorted(tries.items())},
     }
-    return Fitted(found, tries[count], search)
+    return Fitted(tries[count], search)
 
 
 def _most_parts(ranked: Sequence[str], sizes: dict[str, int]) -> int:

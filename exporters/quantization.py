@@ -64,9 +64,17 @@ def int8_channels(weight_KN: np.ndarray, bits: int = 8) -> tuple[np.ndarray, np.
     return np.ascontiguousarray(codes_NK.T), scales_N
 
 
+def symmetric_rows(
+    table_RH: np.ndarray, bits: int = 8, scale_type: type[np.floating[Any]] = np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """int8 codes [R, H], of a magnitude below 2 ** (bits - 1), and scales [R] of a table, one for each row."""
+    high = 2 ** (bits - 1) - 1
+    return _codes_and_scales(table_RH, -high, high, scale_type)
+
+
 def int8_rows(table_RH: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """int8 codes [R, H] and fp32 scales [R] of a table, one scale for each row."""
-    return _codes_and_scales(table_RH, -127, 127)
+    return symmetric_rows(table_RH)
 
 
 def int4_blocks(weight_RH: np.ndarray, block: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:
