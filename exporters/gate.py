@@ -96,7 +96,7 @@ def _check_finite(what: str, logits: np.ndarray, hint: str) -> None:
         )
 
 
-def _decibels(signal: np.ndarray, noise: np.ndarray) -> float:
+def decibels(signal: np.ndarray, noise: np.ndarray) -> float:
     """Signal-to-noise ratio of all values together; at most 200, which stands for equal."""
     powers = [max(float(np.square(values, dtype=np.float64).sum()), 1e-20) for values in (signal, noise)]
     return min(10 * math.log10(powers[0] / powers[1]), 200.0)
@@ -155,7 +155,7 @@ class Judge(ABC):
         noise = logits - self._expected
         return {
             "max_logit_difference": float(np.abs(noise).max()),
-            "decibels": _decibels(self._expected, noise),
+            "decibels": decibels(self._expected, noise),
             **figures,
         }
 
@@ -368,15 +368,15 @@ def check_computes(runtime: MilRuntime, twin: PlainEncoder, samples: Sequence[np
             expected.append(logits.numpy()[kept].ravel())
             found.append(outputs[name][kept].ravel())
     signal, noise = np.concatenate(expected), np.concatenate(found) - np.concatenate(expected)
-    decibels = _decibels(signal, noise)
+    reached = decibels(signal, noise)
     least = _LEAST_DECIBELS_ROUNDED if runtime.precision == "w8a8" else LEAST_DECIBELS
-    if not decibels >= least:
+    if not reached >= least:
         raise UserError(
-            f"the {runtime.precision} package's logits are {decibels:.1f} dB above their distance from torch's "
+            f"the {runtime.precision} package's logits are {reached:.1f} dB above their distance from torch's "
             f"with the same weights, at least {least:g} dB are expected",
             _REPORT,
         )
-    return decibels
+    return reached
 
 
 def check_package(program: Program, model: PlainEncoder, plan: CoreMLPlan, written: Written) -> dict[str, Any]:

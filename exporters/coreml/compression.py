@@ -180,8 +180,10 @@ def unpacked(model: PlainEncoder, plan: CoreMLPlan) -> PlainEncoder:
 def _unpacked(
     weight: np.ndarray, part: str, precision: Precision, plan: CoreMLPlan, activation: Activation | None
 ) -> np.ndarray:
+    if precision == "fp32":
+        return weight
     half = weight.astype(np.float16)
-    if precision in ("fp16", "fp32"):
+    if precision == "fp16":
         return half.astype(np.float32)
     smoothing = np.float32(1) if activation is None or activation.smoothing is None else activation.smoothing
     half = (half * smoothing).astype(np.float16)

@@ -1,0 +1,179 @@
+"""What each precision and layout of a Core ML export costs and keeps, and what converting DistilBERT's shape takes.
+
+    python benchmarks/core_ml.py --model "starter student=quickstart/student-qa" [--model "NAME=CHECKPOINT=SQUAD_FILE"]
+        [--questions 300] [--ios 18] [--skip-shape]
+
+Every checkpoint is exported in all precisions and both layouts; size, answers and errors are those of the export's own
+check, which runs the packages under fp16 rounding. `--max-drop 100`, so that a precision is shown as it is and not with
+parts kept in more bits. Then a model of DistilBERT's shape, with random weights, is converted to each precision in a
+process of its own. Writes `benchmarks/results/core-ml.json`, and tables and plot of docs/coreml.md.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
+
+import numpy as np
+
+from edge_distil import starter
+from edge_distil.bench import random_model
+from edge_distil.checkpoints import versions
+from edge_distil.machine import describe_machine
+from edge_distil.report.tables import between_marks, markdown
+from edge_distil.runtimes.mil import PACKAGES
+from edge_distil.tasks.squad import Question, parse_squad, read_squad
+from exporters import CoreMLOptions, export
+from exporters.calibration import calibrate
+from exporters.coreml import CoreMLPlan, write_package
+from exporters.coreml.plan import Layout, Precision, precisions_for
+from exporters.encoder import PlainEncoder
+from exporters.parts import calibrated_parts
+
+RESULT = Path(__file__).parent / "results/core-ml.json"
+DOCUMENT = Path(__file__).parent.parent / "docs/coreml.md"
+PLOT = DOCUMENT.with_name("core-ml-precisions.png")
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+FIGURES = (
+    "megabytes",
+    "f1",
+    "exact_match",
+    "same_answers",
+    "decibels",
+    "max_logit_difference",
+    "same_weights_decibels",
+)
+SHAPE_TOKENS = 384
+
+
+def of_checkpoint(name: str, folder: Path, questions: list[Question], ios: Any) -> list[dict[str, Any]]:
+    """A row for every precision and layout of one checkpoint, and one for the checkpoint itself."""
+    rows: list[dict[str, Any]] = []
+    for layout in LAYOUTS:
+        with TemporaryDirectory() as scratch:
+            result = export(
+                folder,
+                Path(scratch) / "out",
+                format="coreml",
+                questions=questions,
+                max_drop=100,
+                coreml=CoreMLOptions(tuple(precisions_for(ios)), layout, ios),
+                progress=lambda step, layout=layout: print(name, layout, step, file=sys.stderr),  # type: ignore[misc]
+            )
+        measured = result["gate"]
+        if not rows:
+            rows.append({"model": name, "layout": "", "precision": "checkpoint", **measured["checkpoint"]})
+        for precision in precisions_for(ios):
+            figures = {figure: measured[precision][figure] for figure in FIGURES}
+            rows.append({"model": name, "layout": layout, "precision": precision, "ios": ios, **figures})
+    return rows
+
+
+def convert_shape(precision: Precision, layout: Layout, ios: Any) -> dict[str, Any]:
+    """Bytes, seconds and peak memory of converting a DistilBERT, in this process."""
+    plain = PlainEncoder.from_library(random_model("distilbert"), 102)
+    plan = CoreMLPlan(precision, layout=layout, ios=ios, lengths=(SHAPE_TOKENS,))
+    begun = time.perf_counter()
+    if precision == "w8a8":
+        samples = [np.random.default_rng(0).integers(5, 30000, (1, SHAPE_TOKENS)) for _ in range(8)]
+        activations = calibrate(plain, calibrated_parts(plain), samples)
+        plan = CoreMLPlan(precision, layout=layout, ios=ios, lengths=(SHAPE_TOKENS,), activations=activations)
+    with TemporaryDirectory() as scratch:
+        path = Path(scratch) / PACKAGES[precision]
+        write_package(plain, path, plan)
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return {
+        "precision": precision,
+        "layout": layout,
+        "ios": ios,
+        "bytes": size,
+        "seconds": round(time.perf_counter() - begun, 2),
+        "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+
+
+def main() -> None:
+    """Measure, write the result, the tables and the plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", default=[], help="NAME=CHECKPOINT or NAME=CHECKPOINT=SQUAD_FILE")
+    parser.add_argument("--questions", type=int, default=300)
+    parser.add_argument("--ios", type=int, default=18, choices=(16, 17, 18))
+    parser.add_argument("--skip-shape", action="store_true", help="keep what was measured of DistilBERT's shape before")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(convert_shape(*given.one, given.ios)))
+        return
+    rows = []
+    for entry in given.model:
+        name, folder, *data = entry.split("=")
+        questions = read_squad(Path(data[0])) if data else parse_squad(starter.questions("test"), "starter set, test")
+        rows += of_checkpoint(name, Path(folder), [q for q in questions if q.answers][: given.questions], given.ios)
+    shapes = []
+    if given.skip_shape:
+        shapes = json.loads(RESULT.read_text(encoding="utf-8"))["distilbert_shape"]
+    else:
+        for layout in LAYOUTS:
+            for precision in precisions_for(given.ios):
+                command = [sys.executable, __file__, "--ios", str(given.ios), "--one", precision, layout]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                shapes.append(json.loads(done.stdout.splitlines()[-1]))
+                print(shapes[-1], file=sys.stderr)
+    result = {"study": "core-ml", "machine": describe_machine(), "versions": versions(), "questions": given.questions}
+    result |= {"results": rows, "distilbert_shape": shapes}
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_document(result)
+
+
+def write_document(result: dict[str, Any]) -> None:
+    """The tables of docs/coreml.md, and the plot beside it."""
+    table = [
+        [
+            row["model"],
+            " ".join((row["precision"], row["layout"])),
+            f"{row['megabytes']:.1f}" if "megabytes" in row else "",
+            f"{row['f1']:.1f}",
+            f"{row['same_answers']:.0f} %" if "same_answers" in row else "",
+            f"{row['decibels']:.0f}" if "decibels" in row else "",
+            f"{row['max_logit_difference']:.2g}" if "decibels" in row else "",
+        ]
+        for row in result["results"]
+    ]
+    header = ("model", "package", "MB", "F1", "same answers", "dB", "worst logit error")
+    between_marks(DOCUMENT, "core-ml", markdown(header, table))
+    shapes = [
+        [
+            f"{row['precision']} {row['layout']}",
+            f"{row['bytes'] / 1e6:.1f}",
+            f"{row['seconds']:.0f}",
+            f"{row['peak_bytes'] / 1e9:.1f}",
+        ]
+        for row in result["distilbert_shape"]
+    ]
+    between_marks(DOCUMENT, "core-ml-shape", markdown(("package", "MB", "seconds", "peak GB"), shapes))
+    plot([row for row in result["results"] if row["layout"] == "plain"])
+
+
+def plot(rows: list[dict[str, Any]]) -> None:
+    """Size against F1 of the plain layout, a panel for each model."""
+    from matplotlib.figure import Figure
+
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    figure = Figure(figsize=(5 * len(models), 3.5), layout="constrained")
+    for axes, model in zip(np.atleast_1d(figure.subplots(1, len(models))), models, strict=True):
+        for row in (row for row in rows if row["model"] == model):
+            axes.scatter(row["megabytes"], row["f1"], color="tab:blue")
+            axes.annotate(row["precision"], (row["megabytes"], row["f1"]), textcoords="offset points", xytext=(5, 5))
+        axes.set(title=model, xlabel="megabytes", ylabel="F1", xlim=(0, None))
+        axes.margins(0.15)
+        axes.grid(alpha=0.3)
+    figure.savefig(PLOT, format="png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()
