@@ -1,12 +1,13 @@
-"""What each precision and layout of a Core ML export costs and keeps, and what converting DistilBERT's shape takes.
+"""What each precision and layout of a Core ML export costs and keeps.
 
     python benchmarks/core_ml.py --model "starter student=quickstart/student-qa" [--model "NAME=CHECKPOINT=SQUAD_FILE"]
-        [--questions 300] [--ios 18] [--skip-shape]
+        [--questions 300] [--ios 18] [--only answers|conversions]
 
 Every checkpoint is exported in all precisions and both layouts; size, answers and errors are those of the export's own
 check, which runs the packages under fp16 rounding. `--max-drop 100`, so that a precision is shown as it is and not with
-parts kept in more bits. Then a model of DistilBERT's shape, with random weights, is converted to each precision in a
-process of its own. Writes `benchmarks/results/core-ml.json`, and tables and plot of docs/coreml.md.
+parts kept in more bits. Then each of them, and a model of DistilBERT's shape with random weights, is converted to each
+precision and layout in a process of its own, for time and memory. `--only` keeps the other half of an earlier result.
+Writes `benchmarks/results/core-ml.json`, and tables and plot of docs/coreml.md.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -25,6 +27,7 @@ from edge_distil import starter
 from edge_distil.bench import random_model
 from edge_distil.checkpoints import versions
 from edge_distil.machine import describe_machine
+from edge_distil.models import load_model
 from edge_distil.report.tables import between_marks, markdown
 from edge_distil.runtimes.mil import PACKAGES
 from edge_distil.tasks.squad import Question, parse_squad, read_squad
@@ -48,7 +51,8 @@ FIGURES = (
     "max_logit_difference",
     "same_weights_decibels",
 )
-SHAPE_TOKENS = 384
+TOKENS = 384
+SHAPE = "DistilBERT's shape"
 
 
 def of_checkpoint(name: str, folder: Path, questions: list[Question], ios: Any) -> list[dict[str, Any]]:
@@ -74,23 +78,21 @@ def of_checkpoint(name: str, folder: Path, questions: list[Question], ios: Any) 
     return rows
 
 
-def convert_shape(precision: Precision, layout: Layout, ios: Any) -> dict[str, Any]:
-    """Bytes, seconds and peak memory of converting a DistilBERT, in this process."""
-    plain = PlainEncoder.from_library(random_model("distilbert"), 102)
-    plan = CoreMLPlan(precision, layout=layout, ios=ios, lengths=(SHAPE_TOKENS,))
+def convert_one(model: str, precision: Precision, layout: Layout, ios: Any) -> dict[str, Any]:
+    """Bytes, seconds and peak memory of converting a checkpoint, or "distilbert" by shape, in this process."""
+    loaded = random_model("distilbert") if model == "distilbert" else load_model(model, "question-answering")
+    plain = PlainEncoder.from_library(loaded, 102)
+    plan = CoreMLPlan(precision, layout=layout, ios=ios, lengths=(TOKENS,))
     begun = time.perf_counter()
     if precision == "w8a8":
-        samples = [np.random.default_rng(0).integers(5, 30000, (1, SHAPE_TOKENS)) for _ in range(8)]
-        activations = calibrate(plain, calibrated_parts(plain), samples)
-        plan = CoreMLPlan(precision, layout=layout, ios=ios, lengths=(SHAPE_TOKENS,), activations=activations)
+        chance = np.random.default_rng(0)
+        samples = [chance.integers(5, plain.config.vocab_size, (1, TOKENS)) for _ in range(8)]
+        plan = replace(plan, activations=calibrate(plain, calibrated_parts(plain), samples))
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / PACKAGES[precision]
         write_package(plain, path, plan)
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return {
-        "precision": precision,
-        "layout": layout,
-        "ios": ios,
         "bytes": size,
         "seconds": round(time.perf_counter() - begun, 2),
         "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
@@ -103,48 +105,58 @@ def main() -> None:
     parser.add_argument("--model", action="append", default=[], help="NAME=CHECKPOINT or NAME=CHECKPOINT=SQUAD_FILE")
     parser.add_argument("--questions", type=int, default=300)
     parser.add_argument("--ios", type=int, default=18, choices=(16, 17, 18))
-    parser.add_argument("--skip-shape", action="store_true", help="keep what was measured of DistilBERT's shape before")
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=("answers", "conversions"))
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(convert_shape(*given.one, given.ios)))
+        print(json.dumps(convert_one(*given.one, given.ios)))
         return
-    rows = []
-    for entry in given.model:
-        name, folder, *data = entry.split("=")
-        questions = read_squad(Path(data[0])) if data else parse_squad(starter.questions("test"), "starter set, test")
-        rows += of_checkpoint(name, Path(folder), [q for q in questions if q.answers][: given.questions], given.ios)
-    shapes = []
-    if given.skip_shape:
-        shapes = json.loads(RESULT.read_text(encoding="utf-8"))["distilbert_shape"]
-    else:
-        for layout in LAYOUTS:
-            for precision in precisions_for(given.ios):
-                command = [sys.executable, __file__, "--ios", str(given.ios), "--one", precision, layout]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                shapes.append(json.loads(done.stdout.splitlines()[-1]))
-                print(shapes[-1], file=sys.stderr)
+    models = [entry.split("=") for entry in given.model]
+    earlier = json.loads(RESULT.read_text(encoding="utf-8")) if given.only else {}
     result = {"study": "core-ml", "machine": describe_machine(), "versions": versions(), "questions": given.questions}
-    result |= {"results": rows, "distilbert_shape": shapes}
+    if given.only == "conversions":
+        result |= {"questions": earlier["questions"], "answers": earlier["answers"]}
+    else:
+        result["answers"] = []
+        for name, folder, *data in models:
+            asked = read_squad(Path(data[0])) if data else parse_squad(starter.questions("test"), "starter set, test")
+            asked = [question for question in asked if question.answers][: given.questions]
+            result["answers"] += of_checkpoint(name, Path(folder), asked, given.ios)
+    if given.only == "answers":
+        result["conversions"] = earlier["conversions"]
+    else:
+        result["conversions"] = []
+        for name, folder, *_ in [*models, [SHAPE, "distilbert"]]:
+            for layout in LAYOUTS:
+                for precision in precisions_for(given.ios):
+                    command = [sys.executable, __file__, "--ios", str(given.ios), "--one", folder, precision, layout]
+                    done = subprocess.run(command, check=True, capture_output=True, text=True)
+                    row = {"model": name, "layout": layout, "precision": precision, "ios": given.ios}
+                    result["conversions"].append(row | json.loads(done.stdout.splitlines()[-1]))
+                    print(result["conversions"][-1], file=sys.stderr)
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     write_document(result)
 
 
 def write_document(result: dict[str, Any]) -> None:
     """The tables of docs/coreml.md, and the plot beside it."""
-    table = [
-        [
-            row["model"],
-            " ".join((row["precision"], row["layout"])),
-            f"{row['megabytes']:.1f}" if "megabytes" in row else "",
-            f"{row['f1']:.1f}",
-            f"{row['same_answers']:.0f} %" if "same_answers" in row else "",
-            f"{row['decibels']:.0f}" if "decibels" in row else "",
-            f"{row['max_logit_difference']:.2g}" if "decibels" in row else "",
-        ]
-        for row in result["results"]
-    ]
-    header = ("model", "package", "MB", "F1", "same answers", "dB", "worst logit error")
+    conversions = {(row["model"], row["precision"], row["layout"]): row for row in result["conversions"]}
+    table = []
+    for row in result["answers"]:
+        converted = conversions.get((row["model"], row["precision"], row["layout"]))
+        table.append(
+            [
+                row["model"],
+                f"{row['precision']} {row['layout']}",
+                f"{row['megabytes']:.1f}" if converted else "",
+                f"{row['f1']:.1f}",
+                f"{row['same_answers']:.0f} %" if converted else "",
+                f"{row['decibels']:.0f}" if converted else "",
+                f"{row['max_logit_difference']:.2g}" if converted else "",
+                *((f"{converted['seconds']:.1f}", f"{converted['peak_bytes'] / 1e9:.1f}") if converted else ("", "")),
+            ]
+        )
+    header = ("model", "package", "MB", "F1", "same answers", "dB", "worst logit error", "seconds", "peak GB")
     between_marks(DOCUMENT, "core-ml", markdown(header, table))
     shapes = [
         [
@@ -153,10 +165,11 @@ def write_document(result: dict[str, Any]) -> None:
             f"{row['seconds']:.0f}",
             f"{row['peak_bytes'] / 1e9:.1f}",
         ]
-        for row in result["distilbert_shape"]
+        for row in result["conversions"]
+        if row["model"] == SHAPE
     ]
     between_marks(DOCUMENT, "core-ml-shape", markdown(("package", "MB", "seconds", "peak GB"), shapes))
-    plot([row for row in result["results"] if row["layout"] == "plain"])
+    plot([row for row in result["answers"] if row["layout"] == "plain"])
 
 
 def plot(rows: list[dict[str, Any]]) -> None:
