@@ -118,12 +118,17 @@ def run(
         )
     ]
     if coreml:
+        # Run operation by operation, which says what the package answers and nothing of a phone's time.
+        package = open_runtime(folders["coreml"], name="mil", threads=threads)
+        score = evaluate(QuestionAnswerer(package), questions)
         rows.append(
             {
-                **dict.fromkeys(("f1", "exact_match", "median_ms", "median_ms_with_text")),
+                **dict.fromkeys(("median_ms", "median_ms_with_text")),
                 "name": "student, Core ML",
-                "runtime": "Core ML",
-                "precision": "fp16",
+                "runtime": package.name,
+                "precision": package.precision,
+                "f1": score["f1"],
+                "exact_match": score["exact_match"],
                 "parameters": parameters[1],
                 "bytes": coreml["files"][0]["bytes"],
             }
