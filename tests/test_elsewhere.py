@@ -43,7 +43,7 @@ Run = Callable[[str, dict[str, Any]], Any]
 def artifact(questions: list[Question], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The starter's teacher, whose answers mean something, in every precision."""
     output = tmp_path_factory.mktemp("elsewhere") / "onnx"
-    options = OnnxOptions(precisions=tuple(GRAPHS))
+    options = OnnxOptions(precisions=tuple(GRAPHS), target="web")
     export(starter.teacher_folder("question-answering"), output, format="onnx", questions=questions, onnx=options)
     return output
 
