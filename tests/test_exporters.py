@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from transformers import (
@@ -32,6 +33,7 @@ from edge_distil.qa import QuestionAnswerer
 from edge_distil.quiet import import_coremltools
 from edge_distil.runtimes import open_runtime
 from edge_distil.runtimes.mil import read_program
+from edge_distil.runtimes.onnx import GRAPHS
 from edge_distil.runtimes.torch import TorchRuntime, model_inputs
 from edge_distil.tasks.evaluation import evaluate_texts
 from edge_distil.tasks.texts import GLUE, TEXT, Example
@@ -181,6 +183,32 @@ def test_onnx_graphs_hold_fused_operators_and_dynamic_shapes(onnx_export):
     # Six products in each of two layers are int8, of four inputs; the head's stays as it is.
     assert (operators["MatMulIntegerToFloat"], operators["MatMul"]) == (12, 1)
     assert operators["DynamicQuantizeLinear"] == 8
+
+
+@pytest.mark.parametrize(
+    ("precision", "fused"),
+    [
+        ("fp32", {"MultiHeadAttention": 2, "LayerNormalization": 5, "BiasGelu": 2}),
+        (
+            "int8",
+            {
+                "MultiHeadAttention": 2,
+                "LayerNormalization": 5,
+                "Gelu": 2,
+                "MatMulIntegerToFloat": 6,
+                "DynamicQuantizeMatMul": 6,
+            },
+        ),
+    ],
+)
+def test_fused_operators_are_what_a_session_runs(onnx_export, tmp_path, precision, fused):
+    """Its optimiser takes none of them apart, and puts no slower one in their place."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(str(onnx_export[0] / GRAPHS[precision]), options, providers=["CPUExecutionProvider"])
+    run = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    assert {name: run[name] for name in fused} == fused
+    assert not {"Softmax", "Erf", "SkipLayerNormalization"} & run.keys()
 
 
 def test_onnx_graph_takes_any_batch_and_length_and_ignores_padding(bert, questions, tmp_path):
