@@ -473,7 +473,7 @@ def evaluate(
     context: typer.Context,
     model: Annotated[
         Path | None,
-        typer.Argument(help="Checkpoint or ONNX export. Default: the starter's question-answering teacher."),
+        typer.Argument(help="Checkpoint or export. Default: the starter's question-answering teacher."),
     ] = None,
     task: TaskName = "squad",
     data: Annotated[
@@ -639,7 +639,7 @@ def ask(
     context: typer.Context,
     model: Annotated[
         Path | None,
-        typer.Argument(help="Checkpoint or ONNX export. Default: the starter's question-answering teacher."),
+        typer.Argument(help="Checkpoint or export. Default: the starter's question-answering teacher."),
     ] = None,
     question: Annotated[str | None, typer.Argument(help="The question. Default: one about a starter passage.")] = None,
     passage: Annotated[
@@ -909,8 +909,8 @@ def verify(
 ) -> None:
     """Check that a checkpoint or an export is whole and works. Needs the folder alone, and writes nothing.
 
-    Every file against its checksum, the tokeniser against the model; every graph is opened and run, its logits must be
-    finite, follow the text and not the padding; a question answerer is asked questions, each graph in turn. Ends with
+    Every file against its checksum, the tokeniser against the model; every graph that takes token ids is opened and
+    run, its logits must be finite, follow the text and not the padding; a question answerer is asked questions, each graph in turn. Ends with
     status 2 when a check fails. A Core ML package is run on any machine, operation by operation as it says, in fp16.
 
     Example: edge-distil verify runs/qa-onnx --data dev-v1.1.json

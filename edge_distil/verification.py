@@ -242,9 +242,7 @@ def _open_onnx(folder: Path, task: Task, threads: int | None, report: _Report) -
         report.check(f"{precision}: graph", load, precision, path)
     others = sorted(path.name for path in set((folder / "onnx").glob("*.onnx")) - set(present.values()))
     if others:
-        report.notes.append(
-            f"graphs of precisions that the toolkit does not write were not opened: {', '.join(others)}"
-        )
+        report.notes.append(f"graphs that take text, or of other precisions, were not opened: {', '.join(others)}")
     return opened
 
 
@@ -398,7 +396,7 @@ def _ask(
     report: _Report,
     progress: Callable[[str], None],
 ) -> None:
-    """Ask every graph the same questions. The one with the best F1 is what the others are held against."""
+    """Ask every graph the same questions. That in fp32, or else that with the best F1, is the others' measure."""
     answers: dict[str, dict[str, str]] = {}
     measured = report.measured
     for precision, runtime in runtimes.items():
@@ -406,7 +404,7 @@ def _ask(
         found = predict(QuestionAnswerer(runtime, max_length=max_length), questions)
         answers[precision] = {identifier: answer.text for identifier, answer in found.items()}
         measured[precision] = dict(score_squad(questions, answers[precision]))
-    best = max(measured, key=lambda precision: (measured[precision]["f1"], precision == "fp32"))
+    best = max(measured, key=lambda precision: (precision == "fp32", measured[precision]["f1"]))
 
     def agreement(precision: str) -> str:
         figures = measured[precision]

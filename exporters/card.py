@@ -21,22 +21,29 @@ encoding = tokenizer.encode({texts})
 )
 ```
 
-{graphs} Each takes `input_ids` and `attention_mask`, {input_type} `[batch, length]`, and was checked with up to
-{max_length} tokens; segments and positions are computed inside. {pipelines}
+{graphs} They take `input_ids` and `attention_mask`, {input_type} `[batch, length]`, texts of up to {max_length} tokens
+here; segments and positions are computed inside. {pipelines}
+{of_text}"""
+_OF_TEXT = """
+{paths}: with the tokeniser inside, for texts in place of token ids. Register the library of onnxruntime-extensions with
+the session's options first.
 """
 _PIPELINES = {
-    "int64": """\
-The layout is the one that transformers.js and optimum look for. The question-answering pipeline of transformers.js
-puts no bound on the length of an answer, and gives its text as the tokeniser has it, in lower case where that
-lower-cases.""",
+    "int64": "The layout is the one that transformers.js and optimum look for.",
     "int32": "transformers.js and optimum give int64, and cannot run these.",
 }
+_ANSWERS = """\
+ The question-answering pipeline of transformers.js puts no bound on the length of an answer, and gives its text as the
+tokeniser has it, in lower case where that lower-cases."""
 _COREML = """\
 Drag a package and `tokenizer.json` into an Xcode project; Xcode makes a Swift class of the package.
 
-{graphs} All are ML programs for iOS {ios} and macOS {macos} or later. Each takes `input_ids` and `attention_mask`,
-int32 `[1, {lengths}]`, padded to that length with a mask of 0, and gives {outputs} in float32; segments and positions
-are computed inside. The metadata of a package has what the tokeniser must know.
+{graphs} ML programs for iOS {ios} and macOS {macos} or later. They take `input_ids` and `attention_mask`, int32
+`[1, length]`, {lengths} tokens long and padded to that with a mask of 0, and give {outputs} in float32; segments and
+positions are computed inside. The metadata of a package has what the tokeniser must know.
+
+On any machine, `edge-distil verify`, `evaluate`, `ask` and `bench` run the packages of this folder, operation by
+operation.
 """
 _OPENVINO = """\
 ```python
@@ -108,15 +115,21 @@ def model_card(
     """
     names = " and ".join(f"`{name}`" for name in outputs) if format == "coreml" else ", ".join(outputs)
     listed = ", ".join(f"`{path}` is {precision}" for precision, path in paths.items()) + "."
+    of_text = [
+        f"`{found['path']}`"
+        for figures in measured.values()
+        if isinstance(figures, Mapping) and (found := figures.get("with_tokenizer"))
+    ]
     how_to = _HOW_TO[format].format(
         graph=paths.get("int8", next(iter(paths.values()))),
         graphs=listed,
         texts=_TEXTS[task],
-        outputs=names if len(outputs) > 1 or format != "openvino" else f"{names},",
+        outputs=names if len(outputs) > 1 or format == "coreml" else f"{names},",
         count=len(outputs),
         max_length=max_length,
         input_type=input_type,
-        pipelines=_PIPELINES[input_type],
+        pipelines=_PIPELINES[input_type] + (_ANSWERS if input_type == "int64" and task == "question-answering" else ""),
+        of_text=_OF_TEXT.format(paths=", ".join(of_text)) if of_text else "",
         ios=ios,
         macos=ios - 3,
         lengths=lengths,

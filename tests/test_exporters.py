@@ -423,6 +423,16 @@ def test_core_ml_package_read_back_is_complete(coreml_export):
     assert result["gate"]["fp16"]["decibels"] > 30
 
 
+def test_a_masked_lm_whose_head_normalises_small_states_is_right_in_fp16(save, tokenizer, questions, tmp_path):
+    """Its epsilon is 2⁻¹⁴ in a package, and the variance here some 1e-4."""
+    model = random_model(BertForMaskedLM, tokenizer.get_vocab_size())
+    transform = model.cls.predictions.transform.dense
+    transform.weight.data *= 0.004
+    transform.bias.data *= 0.004
+    result = export(save(model), tmp_path / "out", format="coreml", questions=questions[:2], max_length=MAX_LENGTH)
+    assert result["gate"]["fp16"]["same_weights_decibels"] > 40
+
+
 def test_core_ml_export_leaves_nothing_on_standard_output(distilbert, questions, tmp_path, capfd):
     export(distilbert, tmp_path / "out", format="coreml", questions=questions[:1], max_length=16)
     assert capfd.readouterr() == ("", "")

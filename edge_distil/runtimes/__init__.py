@@ -84,7 +84,7 @@ def open_runtime(
         from edge_distil.runtimes.openvino import OpenVinoRuntime
 
         return OpenVinoRuntime(folder, precision=precision, threads=threads)
-    if precision not in (None, "fp32"):
+    if precision not in (None, "fp32") and folder.is_dir():
         raise UserError(f"{folder}: a checkpoint runs in fp32, not {precision}", "export it for other precisions")
     from edge_distil.runtimes.torch import TorchRuntime
 

@@ -23,6 +23,8 @@ SMALLEST_NORMAL = 2.0**-14
 
 # That the embeddings' sums are scaled to: its square is far above the epsilon, and the sum of 1024 squares within fp16.
 _DEVIATION = 4.0
+# Of what a masked-LM's head normalises: deviations of 0.04 and up, and values up to 2048 remain within fp16.
+_HEAD_SCALE = 32.0
 
 
 class ScaledEmbeddings(Embeddings):
@@ -52,11 +54,23 @@ class ScaledLayer(Layer):
         return (query_BNLD * self.head_size**-0.5) @ key_BNLD.transpose(2, 3)
 
 
+class ScaledMaskedLMHead(MaskedLMHead):
+    """A head whose transformed states are scaled by a power of two before they are normalised."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__(config)
+        self.norm.eps *= _HEAD_SCALE**2
+
+    def forward(self, hidden_BLH: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As `MaskedLMHead.forward`."""
+        return (self.decoder(self.norm(nn.functional.gelu(self.transform(hidden_BLH)) * _HEAD_SCALE)),)
+
+
 class Fp16Encoder(PlainEncoder):
     """See the module."""
 
     def __init__(self, config: EncoderConfig, head: type[Head]) -> None:
-        super().__init__(config, head)
+        super().__init__(config, ScaledMaskedLMHead if head is MaskedLMHead else head)
         self.embeddings = ScaledEmbeddings(config)
         self.layers = nn.ModuleList(ScaledLayer(config) for _ in range(config.num_hidden_layers))
 
