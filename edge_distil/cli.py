@@ -910,8 +910,9 @@ def verify(
     """Check that a checkpoint or an export is whole and works. Needs the folder alone, and writes nothing.
 
     Every file against its checksum, the tokeniser against the model; every graph that takes token ids is opened and
-    run, its logits must be finite, follow the text and not the padding; a question answerer is asked questions, each graph in turn. Ends with
-    status 2 when a check fails. A Core ML package is run on any machine, operation by operation as it says, in fp16.
+    run, its logits must be finite, follow the text and not the padding; a question answerer is asked questions, each
+    graph in turn. Ends with status 2 when a check fails. A Core ML package is run on any machine, operation by
+    operation as it says, in fp16.
 
     Example: edge-distil verify runs/qa-onnx --data dev-v1.1.json
     """
