@@ -278,11 +278,11 @@ def test_an_answer_at_a_windows_edge_counts_only_where_it_is_whole() -> None:
     assert gold_span(window, ("eee", 20)) == (0, 0)
 
 
-def test_padding_goes_to_the_longest_window_or_to_the_length_asked_for() -> None:
+def test_padding_goes_to_the_longest_window_or_to_the_least_length_that_holds_it() -> None:
     batch = [Window(0, ids, 1, np.zeros((0, 2), dtype=np.int64)) for ids in ([2, 7, 3], [2, 3])]
     ids, mask = pad([window.input_ids for window in batch], 9)
     assert ids.tolist() == [[2, 7, 3], [2, 3, 9]]
     assert mask.tolist() == [[1, 1, 1], [1, 1, 0]]
-    ids, mask = pad([window.input_ids for window in batch], 9, 5)
+    ids, mask = pad([window.input_ids for window in batch], 9, (2, 5, 7))
     assert ids.tolist() == [[2, 7, 3, 9, 9], [2, 3, 9, 9, 9]]
     assert mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]]

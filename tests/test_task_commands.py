@@ -312,7 +312,7 @@ def test_the_most_certain_errors_are_listed_and_the_scores_are_plotted(
         assert (error["text"], error["text_pair"], error["gold"]) == (text, pair, label)
         assert error["answer"] == predictions[error["id"]]
     shown = run_command(*given).out
-    assert shown.startswith(f"accuracy {result['accuracy']:.2f}, score {result['score']:.2f} on {DEV} examples\n")
+    assert shown.startswith(f"accuracy {result['accuracy']:.2f} on {DEV} examples\n")
     first = result["errors"][0]
     assert f"{first['text']} | {first['text_pair']}  ({first['id']})\ngold: {first['gold']}\nanswer: " in shown
 
