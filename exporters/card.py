@@ -21,8 +21,8 @@ encoding = tokenizer.encode({texts})
 )
 ```
 
-{graphs} They take `input_ids` and `attention_mask`, {input_type} `[batch, length]`, texts of up to {max_length} tokens
-here; segments and positions are computed inside. {pipelines}
+{graphs} They take `input_ids` and `attention_mask`, {input_type} `[batch, length]`; segments and positions are
+computed inside. Texts were cut at {max_length} tokens for the check below. {pipelines}
 {of_text}"""
 _OF_TEXT = """
 {paths}: with the tokeniser inside, for texts in place of token ids. Register the library of onnxruntime-extensions with
@@ -38,7 +38,7 @@ tokeniser has it, in lower case where that lower-cases."""
 _COREML = """\
 Drag a package and `tokenizer.json` into an Xcode project; Xcode makes a Swift class of the package.
 
-{graphs} ML programs for iOS {ios} and macOS {macos} or later. They take `input_ids` and `attention_mask`, int32
+{graphs} Made for iOS {ios} and macOS {macos} or later. They take `input_ids` and `attention_mask`, int32
 `[1, length]`, {lengths} tokens long and padded to that with a mask of 0, and give {outputs} in float32; segments and
 positions are computed inside. The metadata of a package has what the tokeniser must know.
 
