@@ -27,6 +27,11 @@ PAPER_GLUE = {
 }  # fmt: skip
 PAPER_IMDB = (93.46, 92.82)
 PAPER_SQUAD = {"squad-teacher": (81.2, 88.5), "squad-student": (77.7, 85.8), "squad-distilled": (79.1, 86.9)}
+COLUMNS = {
+    "teacher": "our teacher",
+    "student": "our student",
+    "distilled": "our student, second distillation",
+}
 MODELS = {
     "squad-teacher": "teacher",
     "squad-student": "student, gold answers alone",
@@ -53,7 +58,7 @@ def collect(runs: Path) -> dict[str, Any]:
     def folders(name: str) -> list[Path]:
         return [manifest.parent for manifest in sorted(runs.glob(f"seed-*/{name}/{MANIFEST}"))]
 
-    for model in ("teacher", "student"):
+    for model in ("teacher", "student", "distilled"):
         for task in GLUE:
             if of_task := folders(f"glue-{model}/{task}"):
                 found.setdefault(f"glue-{model}", {})[task] = scores_of(of_task, "score")
@@ -82,32 +87,20 @@ def spread(entry: dict[str, Any] | None) -> str:
 def tables(result: dict[str, Any]) -> str:
     """The document's tables, in Markdown."""
     found = result["results"]
-    teacher, student = found.get("glue-teacher", {}), found.get("glue-student", {})
-    both = [task for task in GLUE if task in teacher and task in student]
+    of_models = [found.get(f"glue-{model}", {}) for model in COLUMNS]
+    tasks = [task for task in GLUE if any(task in scores for scores in of_models)]
     rows = [
-        [
-            task,
-            f"{PAPER_GLUE[task][0]:.1f}",
-            f"{PAPER_GLUE[task][1]:.1f}",
-            spread(teacher.get(task)),
-            spread(student.get(task)),
-        ]
-        for task in GLUE
-        if task in teacher or task in student
+        [task, *(f"{value:.1f}" for value in PAPER_GLUE[task]), *(spread(scores.get(task)) for scores in of_models)]
+        for task in tasks
     ]
-    if both:
-        paper = [macro_score({task: PAPER_GLUE[task][column] for task in both}) for column in (0, 1)]
-        ours = [macro_score({task: model[task]["median"] for task in both}) for model in (teacher, student)]
-        rows.append(
-            [
-                f"macro-score of {len(both)} tasks",
-                *(f"{value:.1f}" for value in (*paper, *ours)),
-            ]
-        )
-    headers = ("task", "paper: BERT-base", "paper: DistilBERT", "our teacher", "our student")
+    if tasks and all(task in scores for task in tasks for scores in of_models):
+        paper = [macro_score({task: PAPER_GLUE[task][column] for task in tasks}) for column in (0, 1)]
+        ours = [macro_score({task: scores[task]["median"] for task in tasks}) for scores in of_models]
+        rows.append([f"macro-score of {len(tasks)} tasks", *(f"{value:.1f}" for value in (*paper, *ours))])
+    headers = ("task", "paper: BERT-base", "paper: DistilBERT", *COLUMNS.values())
     parts = [("GLUE, dev sets", headers, rows)]
-    if "reviews-teacher" in found or "reviews-student" in found:
-        cells = [spread(found.get(f"reviews-{model}")) for model in ("teacher", "student")]
+    if any(f"reviews-{model}" in found for model in COLUMNS):
+        cells = [spread(found.get(f"reviews-{model}")) for model in COLUMNS]
         parts.append(
             (
                 "Film reviews (the paper: IMDb), accuracy",

@@ -3,15 +3,16 @@
 # STUDENT (checkpoints with a masked-LM head, such as those of real_run.sh), GLUE (a folder with GLUE's folders), REVIEWS
 # (train.jsonl.gz and test.jsonl.gz), SQUAD (train-v1.1.json and dev-v1.1.json). Each is trained with every seed of SEEDS,
 # all with one seed before any with the next. What is there is not made again, so it can be cut off and started
-# again; names on the command line pick some. QA_TEACHER gives the second distillation another teacher than the first
-# seed's.
+# again; names on the command line pick some. The second distillations have the first seed's teachers; QA_TEACHER gives
+# that of SQuAD another one.
 set -euo pipefail
 : "${TEACHER:?a checkpoint}" "${STUDENT:?a checkpoint}" "${GLUE:?a folder}" "${REVIEWS:?a folder}" "${SQUAD:?a folder}"
 RUNS=${RUNS:-runs/downstream} SEEDS=${SEEDS:-0 1 2}
 
 for seed in $SEEDS; do
   mkdir -p "$RUNS/seed-$seed"
-  for name in ${*:-glue-teacher glue-student reviews-teacher reviews-student squad-teacher squad-student squad-distilled}; do
+  for name in ${*:-glue-teacher glue-student glue-distilled reviews-teacher reviews-student reviews-distilled \
+    squad-teacher squad-student squad-distilled}; do
     output="$RUNS/seed-$seed/$name"
     # Of GLUE's tasks, a folder each, WNLI is the last.
     [ -s "$output/edge_distil.json" ] || [ -s "$output/wnli/edge_distil.json" ] && continue
@@ -20,9 +21,12 @@ for seed in $SEEDS; do
       *) options=(--model "$STUDENT") rate=2e-4 ;;
     esac
     case $name in
-      glue-*) options+=(--task glue --data "$GLUE") ;;
+      glue-*)
+        options+=(--task glue --data "$GLUE")
+        [ "$name" = glue-distilled ] && options+=(--teacher "$RUNS/seed-0/glue-teacher") ;;
       reviews-*)
-        options+=(--task text --data "$REVIEWS/train.jsonl.gz" --eval "$REVIEWS/test.jsonl.gz" --max-length 256) ;;
+        options+=(--task text --data "$REVIEWS/train.jsonl.gz" --eval "$REVIEWS/test.jsonl.gz" --max-length 256)
+        [ "$name" = reviews-distilled ] && options+=(--teacher "$RUNS/seed-0/reviews-teacher") ;;
       squad-*)
         options+=(--task squad --data "$SQUAD/train-v1.1.json" --eval "$SQUAD/dev-v1.1.json" --epochs 2)
         [ "$name" = squad-distilled ] && options+=(--teacher "${QA_TEACHER:-$RUNS/seed-0/squad-teacher}") ;;

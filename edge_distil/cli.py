@@ -570,7 +570,8 @@ def evaluate(
 def _evaluate_texts(context: typer.Context, extras: dict[str, Any]) -> dict[str, Any]:
     """`evaluate` for the tasks about texts, from the options of the command."""
     from edge_distil import stages
-    from edge_distil.checkpoints import read_json
+    from edge_distil.checkpoints import read_json, read_manifest
+    from edge_distil.console import note
     from edge_distil.models import resolve
     from edge_distil.runtimes import open_runtime
     from edge_distil.tasks import evaluation
@@ -589,6 +590,10 @@ def _evaluate_texts(context: typer.Context, extras: dict[str, Any]) -> dict[str,
         raise UserError("the starter set has no text classifier", "make one: edge-distil finetune --task text")
     folder = resolve(given["model"])
     labels = evaluation.labels_for(task, read_json(folder / "config.json"), folder)
+    taught = ((read_manifest(folder) or {}).get("config") or {}).get("task") or task.name
+    if taught != task.name:
+        # The labels of two tasks may be the same words, and to score one's model on the other can be what is meant.
+        note(f"{folder} was fine-tuned for {taught}, and is scored on {task.name}, which it was not taught")
     sets = stages.dev_sets(task, given["data"], labels)
     max_length = stages.length_for(task.name, folder, given["max_length"])
     runtime = open_runtime(folder, task="text-classification", precision=given["precision"], threads=given["threads"])

@@ -291,6 +291,15 @@ def test_evaluate_takes_one_dev_file_too(suite: dict[str, Any], glue: Path) -> N
         assert (alone["accuracy"], alone["examples"]) == (whole[f"accuracy_{each}"], DEV)
 
 
+def test_evaluate_says_that_a_model_was_taught_another_task(suite: dict[str, Any], glue: Path) -> None:
+    given = ["--data", glue, "--max-length", 32, "--json"]
+    other = run_command("evaluate", suite["output"] / "rte", "--task", "qnli", *given)  # the labels are the same words
+    assert (other.status, other.err.count("\n")) == (0, 1)
+    assert "was fine-tuned for rte, and is scored on qnli" in other.err
+    assert json.loads(other.out)["examples"] == DEV
+    assert run_command("evaluate", suite["output"] / "rte", "--task", "rte", *given).err == ""
+
+
 def test_the_most_certain_errors_are_listed_and_the_scores_are_plotted(
     suite: dict[str, Any], glue: Path, tmp_path: Path
 ) -> None:
