@@ -944,6 +944,91 @@ def verify(
 
 
 @app.command()
+def bundle(
+    context: typer.Context,
+    artifact: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Core ML export. Default: one of the starter's question-answering teacher, made on the way."
+        ),
+    ] = None,
+    app_folder: Annotated[
+        Path, typer.Option("--app", help="The app's folder, with one resource folder Bundled in it, or that folder.")
+    ] = Path("apps/ios-demo"),
+    name: Annotated[
+        str | None, typer.Option(help="What the app calls the model. Default: the export folder's name.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Which package of an export of several. Default: fp16, or the first there is.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="SQuAD file to take sample passages from. Default: leave the app's, the starter's if none."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the app's sample passages.")] = False,
+    config: Config = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Put a Core ML export into the iOS app: package, tokeniser and manifest, checked, and sample passages.
+
+    A model of the same name in the app is replaced, whole or not at all; others stay, so that two can be compared in
+    the app's study.
+
+    Example: edge-distil bundle runs/qa-student-coreml --app apps/ios-demo --name DistilBERT
+    """
+    from tempfile import TemporaryDirectory
+
+    import exporters
+    from edge_distil.console import note
+    from edge_distil.starter import teacher_folder
+    from exporters import bundle as bundling
+
+    bundling.find_resources(app_folder)  # before a model is exported
+    questions = _answerable_questions(data) if data else None
+    if overwrite and questions is None:
+        raise UserError("--overwrite replaces the sample passages, and no --data gives others", "leave it out")
+    with TemporaryDirectory(prefix="edge-distil-bundle-") as scratch:
+        if artifact is None:
+            asked = _answerable_questions(None)[:100]
+            artifact = Path(scratch) / "starter"
+            exporters.export(
+                teacher_folder("question-answering"), artifact, format="coreml", questions=asked, progress=note
+            )
+        result = bundling.bundle(
+            artifact, app_folder, name=name, precision=precision, questions=questions, overwrite=overwrite
+        )
+    for warning in result["warnings"]:
+        note(f"warning: {warning}")
+    lengths = result["lengths"]
+    taken = (
+        "any length"
+        if lengths is None
+        else f"{lengths[0]} tokens"
+        if len(lengths) == 1
+        else f"up to {lengths[-1]} tokens"
+    )
+    project = next(iter(sorted(app_folder.rglob("*.xcodeproj"))), None)
+    _finish(
+        result,
+        json_output,
+        f"{'replaced' if result['replaced'] else 'wrote'} {result['model']}: {result['precision']}, "
+        f"{result['bytes'] / 1e6:.1f} MB, {taken}, iOS {result['ios']} or later",
+        f"the app now holds: {', '.join(result['models'])}",
+        "next, on a Mac:" if project else "next: add the folder to the app's target as a folder reference",
+        *(
+            (
+                f"  open {project}",
+                "  choose your team under Signing & Capabilities, and a phone or a simulator",
+                "  run (⌘R): the first question waits while the phone compiles the model",
+            )
+            if project
+            else ()
+        ),
+    )
+
+
+@app.command()
 def bench(
     context: typer.Context,
     models: Annotated[
