@@ -44,9 +44,9 @@ def bundle(
 
     `artifact` is checked first: every file against its checksum, the tokeniser against the model, and that the kit can
     read it. `app` is the app's folder, with one resource folder `Bundled` somewhere in it, or that folder itself;
-    `name` is what the app calls the model, by default the artifact folder's name. An export of several packages gives that of
-    `precision`, fp16 by default. The passages of `questions` become the app's samples, with `overwrite` in place of
-    those that are there; None leaves these, and writes passages of the starter set only where there are none.
+    `name` is what the app calls the model, by default the artifact folder's name. An export of several packages gives
+    that of `precision`, fp16 by default. The passages of `questions` become the app's samples, with `overwrite` in
+    place of those that are there; None leaves these, and writes passages of the starter set only where there are none.
 
     Returns `model`, the folder in the app, `name`, `precision`, `lengths` (of an input, in tokens), `ios` (the oldest
     that runs it), `bytes`, `replaced` (whether a model of that name was there), `models` (the names of all that the app
