@@ -1,0 +1,111 @@
+"""The data and the table of `small_data.sh`.
+
+    python benchmarks/small_data.py split GLUE FOLDER
+    python benchmarks/small_data.py tables runs/small-data
+
+`split` merges SST-2's train and dev sentences, mixes them with a fixed seed, and cuts them 80/10/10 into train.tsv,
+dev.tsv and test.tsv, as the reproduction did; and it makes a file of GLUE's QQP layout out of STS-B's dev pairs, since
+QQP was not at hand: scores of 4 and more are paraphrases, of 2 and less are not, those between are left out.
+"""
+
+import csv
+import json
+import random
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from edge_distil.checkpoints import MANIFEST, versions
+from edge_distil.machine import describe_machine
+from edge_distil.report.tables import between_marks, markdown
+from edge_distil.tasks.texts import GLUE, read_examples
+
+ROOT = Path(__file__).parent.parent
+RESULT = ROOT / "benchmarks/results/small-data.json"
+DOCUMENT = ROOT / "docs/small-data.md"
+MODELS = {
+    "teacher": "teacher, fine-tuned",
+    "alone": "student of random weights, gold labels alone",
+    "student": "student of random weights, distilled",
+}
+SETS = {"test": "SST-2, held out", "mrpc": "MRPC, zero-shot", "qqp": "STS-B as QQP, zero-shot"}
+# What the reproduction reports: of its student on SST-2, and that it is weak on the other two.
+PUBLISHED = {("student", "test"): "about 90", ("student", "mrpc"): "weak", ("student", "qqp"): "weak"}
+
+
+def split(glue: Path, output: Path) -> None:
+    """Write the files that the runs read."""
+    examples = [
+        example for name in ("train", "dev") for example in read_examples(glue / f"SST-2/{name}.tsv", GLUE["sst-2"])
+    ]
+    random.Random(0).shuffle(examples)
+    first, second = len(examples) * 8 // 10, len(examples) * 9 // 10
+    parts = {"train": examples[:first], "dev": examples[first:second], "test": examples[second:]}
+    for name, of_part in parts.items():
+        rows = [(example.text, example.label) for example in of_part]
+        _write(output / f"SST-2/{name}.tsv", ("sentence", "label"), rows)
+    pairs = [
+        (str(index), "", "", example.text, example.pair, str(int(score >= 4)))
+        for index, example in enumerate(read_examples(glue / "STS-B/dev.tsv", GLUE["sts-b"]))
+        if (score := float(example.label)) >= 4 or score <= 2
+    ]
+    _write(output / "QQP/dev.tsv", ("id", "qid1", "qid2", "question1", "question2", "is_duplicate"), pairs)
+
+
+def _write(path: Path, header: tuple[str, ...], rows: list[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
+        writer.writerows([header, *rows])
+
+
+def collect(runs: Path) -> dict[str, Any]:
+    """The accuracies of every model on every set, by seed, and what training took."""
+    rows = []
+    for model in MODELS:
+        folders = sorted(manifest.parent for manifest in runs.glob(f"seed-*/{model}/{MANIFEST}"))
+        measured = [json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["measured"] for folder in folders]
+        row: dict[str, Any] = {"model": model, "parameters": measured[0]["parameters"]}
+        row["seconds_of_seeds"] = [each["seconds"] for each in measured]
+        row["training_examples"] = measured[0]["examples"]
+        for name in SETS:
+            scored = [json.loads(Path(f"{folder}-{name}.json").read_text(encoding="utf-8")) for folder in folders]
+            row[name] = {
+                "examples": scored[0]["examples"],
+                "accuracy_of_seeds": [each["accuracy"] for each in scored],
+                "accuracy": statistics.median(each["accuracy"] for each in scored),
+            }
+        rows.append(row)
+    return {"study": "small-data", "machine": describe_machine(), "versions": versions(), "results": rows}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The published figures beside ours."""
+    cells = []
+    for row in result["results"]:
+        for name, label in SETS.items():
+            of_seeds = row[name]["accuracy_of_seeds"]
+            cells.append(
+                [
+                    MODELS[row["model"]],
+                    f"{label} ({row[name]['examples']:,})",
+                    PUBLISHED.get((row["model"], name), "–"),
+                    f"{row[name]['accuracy']:.1f} ({min(of_seeds):.1f} to {max(of_seeds):.1f})",
+                ]
+            )
+    return markdown(("model", "scored on", "published", "ours, median of seeds"), cells)
+
+
+def main() -> None:
+    """Make the data, or write the result file and the page's table."""
+    if sys.argv[1] == "split":
+        split(Path(sys.argv[2]), Path(sys.argv[3]))
+        return
+    result = collect(Path(sys.argv[2]))
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    between_marks(DOCUMENT, "small-data", table(result))
+
+
+if __name__ == "__main__":
+    main()
