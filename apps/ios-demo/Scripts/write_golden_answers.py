@@ -4,8 +4,8 @@
     python apps/ios-demo/Scripts/write_golden_answers.py --squad dev-v1.1.json --model runs/qa-student
 
 The first asks the starter teacher 200 questions of the starter set, and some about passages with combining marks, emoji
-and right-to-left text, in short windows; it writes `answers.json`, which is in the repository. The second asks any
-checkpoint 200 questions of a SQuAD file in the usual windows, and writes into `Local/`, which is not.
+and right-to-left text; it writes `answers.json`, which is in the repository. The second asks any checkpoint 200 questions
+of a SQuAD file, and writes into `Local/`, which is not. Windows are short, so that there are several of a passage.
 Logits are recorded as little-endian float32, so that a replay gives the very answers.
 """
 
@@ -28,11 +28,9 @@ from edge_distil.tokenization import load_tokenizer
 GOLDEN = Path(__file__).resolve().parent.parent / "Tests/EdgeDistilKitTests/Golden"
 QUESTIONS = 200
 N_BEST = 5
-# So that the starter set's passages, some 125 tokens long, need two to four windows.
-SHORT = {"max_length": 80, "doc_stride": 40}
-USUAL = {"max_length": 384, "doc_stride": 128}
-# A threshold with which the empty answer is the first of some of the starter set's questions, and later in others.
-DECODING = Decoding(temperature=1.7, null_threshold=-33.0)
+# So that most passages, of some 125 tokens in the starter set and 150 in SQuAD, need several windows.
+WINDOWS = {"max_length": 80, "doc_stride": 40}
+TEMPERATURE = 1.7
 
 # Question and passage: what is written in several scalars, or in bytes of several numbers.
 UNICODE = (
@@ -112,12 +110,15 @@ def starter_questions() -> list[Question]:
 
 
 def golden_answers(
-    runtime: Runtime, questions: Sequence[Question], *, max_length: int, doc_stride: int, decoding: Decoding = DECODING
+    runtime: Runtime, questions: Sequence[Question], *, max_length: int, doc_stride: int
 ) -> dict[str, Any]:
     """Everything that the kit has to repeat, for JSON. Offsets and places count code points."""
     recording = Recording(runtime)
-    answerer = QuestionAnswerer(recording, max_length=max_length, doc_stride=doc_stride, decoding=decoding)
+    answerer = QuestionAnswerer(recording, max_length=max_length, doc_stride=doc_stride)
     found = answerer.spans(questions)
+    # Between two questions' margins, so that the empty answer is the first of half of them.
+    margin = float(np.median([spans.null_margin for spans in found.values()]))
+    decoding = Decoding(temperature=TEMPERATURE, null_threshold=round(margin, 3))
     prepared = windows(questions, answerer.tokenizer, max_length=max_length, doc_stride=doc_stride)
     passages = {context: index for index, context in enumerate(dict.fromkeys(q.context for q in questions))}
     return {
@@ -176,10 +177,10 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.model or starter.teacher_folder("question-answering")
     if arguments.squad:
-        questions, options, path = evenly(read_squad(arguments.squad)), USUAL, GOLDEN / "Local/answers.json"
+        questions, path = evenly(read_squad(arguments.squad)), GOLDEN / "Local/answers.json"
     else:
-        questions, options, path = starter_questions(), SHORT, GOLDEN / "answers.json"
-    golden = golden_answers(open_runtime(folder), questions, **options)
+        questions, path = starter_questions(), GOLDEN / "answers.json"
+    golden = golden_answers(open_runtime(folder), questions, **WINDOWS)
     write(golden, folder, path)
     asked = golden["questions"]
     empty = sum(not question["answers_or_none"][0]["text"] for question in asked)

@@ -67,9 +67,19 @@ public struct Artifact: Sendable, Identifiable {
         sha256(of: try files(ofPackage: precision).map { "\($0.name) \($0.file.sha256)\n" }.joined())
     }
 
-    /// The folder's tokeniser. Throws `KitError` where it does not belong to the model.
+    /// The folder's tokeniser. Throws `KitError` where it is not BERT's, or does not belong to the model.
     public func loadTokenizer() throws -> any Tokenizer {
-        fatalError()
+        let tokenizer: WordPieceTokenizer
+        do {
+            tokenizer = try WordPieceTokenizer(contentsOf: tokenizerURL)
+        } catch let error as TokenizerError {
+            throw KitError.tokenizer(error)
+        }
+        guard (0..<Self.maxPaddedRows).contains(config.vocabularySize - tokenizer.vocabularySize) else {
+            throw KitError.vocabularyMismatch(
+                folder, rows: config.vocabularySize, tokens: tokenizer.vocabularySize)
+        }
+        return tokenizer
     }
 
     private func packageName(_ precision: String?) throws -> String {
