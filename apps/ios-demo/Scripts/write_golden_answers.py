@@ -4,9 +4,9 @@
     python apps/ios-demo/Scripts/write_golden_answers.py --squad dev-v1.1.json --model runs/qa-student
 
 The first asks the starter teacher 200 questions of the starter set, and some about passages with combining marks, emoji
-and right-to-left text; it writes `answers.json`, which is in the repository. The second asks any checkpoint 200 questions
-of a SQuAD file, and writes into `Local/`, which is not. Windows are short, so that there are several of a passage.
-Logits are recorded as little-endian float32, so that a replay gives the very answers.
+and right-to-left text; it writes `answers.json`, which is in the repository. The second asks any checkpoint 200
+questions of a SQuAD file, and writes into `Local/`, which is not. Windows are short, so that there are several of a
+passage. Logits are recorded as little-endian float32, so that a replay gives the very answers.
 """
 
 import argparse

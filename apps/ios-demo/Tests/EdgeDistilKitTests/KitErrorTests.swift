@@ -14,7 +14,7 @@ final class KitErrorTests: XCTestCase {
         ]
         for error in errors {
             XCTAssertTrue(error.localizedDescription.contains("student/config.json"), error.localizedDescription)
-            XCTAssertFalse(error.localizedDescription.contains("long"), error.localizedDescription)
+            XCTAssertFalse(error.localizedDescription.contains("long/way"), error.localizedDescription)
             XCTAssertTrue(error.recoverySuggestion?.hasSuffix(".") == true, "\(error)")
         }
     }
