@@ -79,7 +79,7 @@ extension KitError: LocalizedError {
         case .missing, .changed: "Copy the folder again, or make it anew with edge-distil."
         case .unreadable: "Check that the file is there, is complete, and may be read."
         case .malformed: "Correct the file, or make it anew."
-        case .unsupportedFormat: "Update the app, or export the model with the version of edge-distil that belongs to it."
+        case .unsupportedFormat: "Update the app, or export the model with the edge-distil that belongs to it."
         case .wrongKind: "Export the checkpoint for it: edge-distil export MODEL --format coreml."
         case .wrongTask: "Give a model that was fine-tuned: edge-distil finetune --task squad."
         case .unsafePath: "Do not use this folder; make it anew with edge-distil."

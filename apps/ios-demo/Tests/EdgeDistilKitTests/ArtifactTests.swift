@@ -185,6 +185,30 @@ final class ArtifactTests: XCTestCase {
         }
     }
 
+    func testATokeniserThatIsNoneOfBertsIsRefused() throws {
+        let folder = try ArtifactFolder(in: temporaryFolder())
+        try folder.url.write("{}", to: "tokenizer.json")
+        try folder.writeManifest()
+        XCTAssertThrowsError(try Artifact(folder: folder.url)) { error in
+            guard case .tokenizer = error as? KitError else { return XCTFail("\(error)") }
+            XCTAssertTrue(error.localizedDescription.contains("tokenizer.json"), error.localizedDescription)
+        }
+    }
+
+    func testTheFoldersDecodingIsRead() throws {
+        let folder = try ArtifactFolder(in: temporaryFolder())
+        XCTAssertEqual(try Artifact(folder: folder.url).decoding, Decoding())
+        try folder.url.write("{\"temperature\": 1.5}", to: "decoding.json")
+        try folder.writeManifest()
+        XCTAssertEqual(try Artifact(folder: folder.url).decoding, Decoding(temperature: 1.5))
+        try folder.url.write("{\"temperature\": -1}", to: "decoding.json")
+        try folder.writeManifest()
+        let url = folder.url.appendingPathComponent("decoding.json")
+        assertThrows(KitError.malformed(url, reason: "field “temperature”: -1.0 is not above 0")) {
+            try Artifact(folder: folder.url)
+        }
+    }
+
     func testALibraryHoldsWhatIsUsableAndTheFaultsOfTheRest() throws {
         let parent = try temporaryFolder()
         _ = try ArtifactFolder(in: parent, name: "student")
@@ -210,7 +234,8 @@ final class ArtifactTests: XCTestCase {
         XCTAssertEqual(library.faults, [])
         XCTAssertFalse(library.artifacts.isEmpty, "no models in \(path)")
         for artifact in library.artifacts {
-            print("\(artifact.name): \(artifact.precisions), \(artifact.parameters ?? 0) parameters, \(artifact.bytes) bytes")
+            let (parameters, bytes) = (artifact.parameters ?? 0, artifact.bytes)
+            print("\(artifact.name): \(artifact.precisions), \(parameters) parameters, \(bytes) bytes")
         }
     }
 }

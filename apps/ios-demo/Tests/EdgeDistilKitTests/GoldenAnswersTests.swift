@@ -48,7 +48,7 @@ final class GoldenAnswersTests: XCTestCase {
     private func read(_ name: String) throws -> (Recorded, WordPieceTokenizer) {
         let url = golden.appendingPathComponent("\(name).json")
         guard FileManager.default.fileExists(atPath: url.path) else {
-            throw XCTSkip("\(url.path) is not there: write it with Scripts/write_golden_answers.py --squad FILE --model FOLDER")
+            throw XCTSkip("no \(url.path): write it with Scripts/write_golden_answers.py --squad FILE --model FOLDER")
         }
         return (
             try JSONDecoder().decode(Recorded.self, from: Data(contentsOf: url)),

@@ -11,8 +11,8 @@ final class PassagesTests: XCTestCase {
     }
 
     func testPassagesAreReadInTheirOrder() throws {
-        let (_, library) = try read(
-            #"[{"title": "B", "text": "Zürich 🏔️", "questions": ["Where?"]}, {"title": "A", "text": "x", "questions": []}]"#)
+        let one = #"{"title": "B", "text": "Zürich 🏔️", "questions": ["Where?"]}"#
+        let (_, library) = try read("[\(one), {\"title\": \"A\", \"text\": \"x\", \"questions\": []}]")
         XCTAssertEqual(
             try library().passages,
             [

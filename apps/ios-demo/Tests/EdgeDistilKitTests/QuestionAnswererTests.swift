@@ -149,7 +149,9 @@ final class QuestionAnswererTests: XCTestCase {
     func testWhatCannotBeAnsweredIsRefusedBeforeAnyWork() async {
         let model = ComputedModel { _ in fatalError("no window is to be run") }
         let answerer = QuestionAnswerer(model: model, tokenizer: tokenizer, maxPassageBytes: 10)
-        await assertThrows(KitError.passageTooLong(bytes: 11, limit: 10)) { try await answerer.answer("?", in: "ééééé.") }
+        await assertThrows(KitError.passageTooLong(bytes: 11, limit: 10)) {
+            try await answerer.answer("?", in: "ééééé.")
+        }
         XCTAssertEqual(tokenizer.texts, [])
         await assertThrows(KitError.emptyQuestion) { try await answerer.answer(" \u{301}\n", in: "text") }
         await assertThrows(KitError.emptyPassage) { try await answerer.answer("Who?", in: "") }

@@ -13,7 +13,9 @@ struct ArtifactFolder {
     let url: URL
 
     /// Written below a folder, with a manifest of what is there.
-    init(in parent: URL, name: String = "student", packages: [String] = ["model.mlpackage"], config: String = config) throws {
+    init(
+        in parent: URL, name: String = "student", packages: [String] = ["model.mlpackage"], config: String = config
+    ) throws {
         url = parent.appendingPathComponent(name)
         try url.write(config, to: "config.json")
         try url.write("# A card\n", to: "README.md")
@@ -21,8 +23,8 @@ struct ArtifactFolder {
             try url.write("{}", to: "\(package)/Manifest.json")
             try url.write("weights of \(package)", to: "\(package)/Data/com.apple.CoreML/weights/weight.bin")
         }
-        try FileManager.default.copyItem(
-            at: golden.appendingPathComponent("answers-tokenizer.json"), to: url.appendingPathComponent("tokenizer.json"))
+        let tokenizer = golden.appendingPathComponent("answers-tokenizer.json")
+        try FileManager.default.copyItem(at: tokenizer, to: url.appendingPathComponent("tokenizer.json"))
         try writeManifest()
     }
 
