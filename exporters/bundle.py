@@ -9,6 +9,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -121,16 +122,19 @@ def find_resources(app: Path) -> Path:
 
 
 def samples(questions: Sequence[Question]) -> list[dict[str, Any]]:
-    """The first passages of some questions, one that follows another under the same text, as `passages.json` has them.
-
-    Each is titled with its first words.
-    """
+    """The first passages of some questions, as `passages.json` has them, each titled with its first words."""
     result: list[dict[str, Any]] = []
+    titles: Counter[str] = Counter()
     for passage, of_passage in groupby(questions, key=lambda question: question.context):
         if len(result) == _SAMPLES:
             break
         words = passage.split()
+        if not words:
+            continue
         title = " ".join(words[:6]) + (" …" if len(words) > 6 else "")
+        titles[title] += 1
+        if titles[title] > 1:  # a library has each title once
+            title += f" ({titles[title]})"
         asked = [question.question for question in of_passage][:_QUESTIONS_EACH]
         result.append({"title": title, "text": passage, "questions": asked})
     return result

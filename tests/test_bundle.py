@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from edge_distil.checkpoints import MANIFEST, read_manifest, sha256_file
 from edge_distil.errors import UserError
 from edge_distil.qa import QuestionAnswerer
 from edge_distil.tasks.decoding import Decoding
-from edge_distil.tasks.squad import Question, parse_squad
+from edge_distil.tasks.squad import Question, parse_squad, read_squad
 from exporters import CoreMLOptions, export
 from exporters.bundle import bundle, samples
 
@@ -31,7 +32,8 @@ def artifact(distilbert_qa: Path, questions: list[Question], tmp_path_factory: p
     Decoding(temperature=1.5).save(model)
     output = model.parent / "student"
     options = CoreMLOptions(("fp16", "palette8"), ios=16)
-    export(model, output, format="coreml", questions=questions[:4], max_drop=100, max_length=64, coreml=options)
+    given = {"max_length": 64}
+    export(model, output, format="coreml", questions=questions[:4], max_drop=100, coreml=options, config=given, **given)
     return output
 
 
@@ -226,6 +228,44 @@ def test_sample_passages_are_written_once_and_replaced_only_on_demand(
     assert first["text"] == questions[0].context
     assert first["text"].startswith(first["title"].removesuffix(" …"))
     assert first["questions"] == [each.question for each in questions if each.context == first["text"]][:5]
+
+
+def test_no_two_samples_have_one_title() -> None:
+    texts = ["One and the same six words: first.", "One and the same six words: second.", "  ", "Short."]
+    found = samples([Question(str(index), "Who?", text, ()) for index, text in enumerate(texts)])
+    titles = ["One and the same six words: …", "One and the same six words: … (2)", "Short."]
+    assert [sample["title"] for sample in found] == titles
+
+
+def swift_is_here() -> bool:
+    """Whether the kit can be built here without fetching a toolchain. In CI it has to be."""
+    root = Path(os.environ.get("EDGE_DISTIL_SWIFT", Path.home() / ".cache/edge-distil/swift"))
+    return bool(shutil.which("swift") or (root / "ready").exists() or os.environ.get("CI"))
+
+
+@pytest.mark.skipif(not swift_is_here(), reason="no Swift: make test-swift fetches it where it can")
+def test_the_kit_s_own_loader_reads_what_was_bundled(artifact: Path, squad_file: Path) -> None:
+    # The toolchain sees the package's folder and nothing else.
+    package = ROOT / "apps/ios-demo"
+    app = package / ".build" / f"bundle-{os.getpid()}"
+    (app / "Bundled/Models").mkdir(parents=True)
+    try:
+        bundle(artifact, app / "Bundled", questions=read_squad(squad_file))
+        bundle(artifact, app / "Bundled", name="smaller", precision="palette8")
+        command = [package / "swift.sh", "run", "CheckBundle", f".build/{app.name}/Bundled"]
+        whole = subprocess.run(command, capture_output=True, text=True)
+        assert whole.returncode == 0, whole.stdout + whole.stderr
+        passages, *models_found = whole.stdout.splitlines()
+        assert passages == "ok  passages: 3"
+        assert [line.partition(",")[0] for line in models_found] == ["ok  smaller: palette8", "ok  student: fp16"]
+        assert all(" bytes, 64 tokens, the passages have " in line for line in models_found)
+        weights = next((app / "Bundled/Models/student").glob("*.mlpackage/**/weight.bin"))
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+        broken = subprocess.run(command, capture_output=True, text=True)
+        assert broken.returncode == 1
+        assert "FAILED  weights/weight.bin does not match its checksum" in broken.stdout
+    finally:
+        shutil.rmtree(app)
 
 
 def test_command_says_what_to_do_next(artifact: Path, app: Path) -> None:

@@ -7,6 +7,7 @@ let package = Package(
     products: [.library(name: "EdgeDistilKit", targets: ["EdgeDistilKit"])],
     targets: [
         .target(name: "EdgeDistilKit", swiftSettings: [.enableExperimentalFeature("StrictConcurrency")]),
+        .executableTarget(name: "CheckBundle", dependencies: ["EdgeDistilKit"]),
         .executableTarget(name: "TokenizerBenchmark", dependencies: ["EdgeDistilKit"]),
         .testTarget(name: "EdgeDistilKitTests", dependencies: ["EdgeDistilKit"], exclude: ["Golden"]),
     ]

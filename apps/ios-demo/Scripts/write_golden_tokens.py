@@ -134,9 +134,7 @@ def block_texts() -> Iterator[str]:
     """Words with scalars from every 128 code points of the planes that have scripts, and of the tags."""
     starts = [*range(0, 0x20000, 128), *range(0xE0000, 0xE0200, 128)]
     # Which scalars of a block are assigned differs by Unicode version, so the places are arbitrary.
-    words = [
-        f"a{chr(start + 0x15)}{chr(start + 0x52)}" for start in starts if not 0xD800 <= start <= 0xDFFF
-    ]
+    words = [f"a{chr(start + 0x15)}{chr(start + 0x52)}" for start in starts if not 0xD800 <= start <= 0xDFFF]
     yield from (" ".join(words[first : first + 16]) for first in range(0, len(words), 16))
 
 
@@ -158,7 +156,7 @@ HARD_TEXTS = (
     "\U0001d1bb\U0001d1bc\U0001d1c0 \U0001d15f \u0958\u0959 \u09dc \u0a33 \u0b5c \u0f43 \u0f73\u0f71\u0f80 \ufb1d \ufb2e",
     "İstanbul İİ ıI I\u0307 ÎÏ ΟΔΥΣΣΕΎΣ Σ ΑΣ Σα ΑΣ. ς ΐ ΰ ᾳ ᾼ ῼ ﬁne ﬀ ŉa ǰ ẖ ẞ Ω Å K ℵ Ⅷ ⓐ Ⓩ Ａｚ Ǆ 𐐀𐐨 Ა ა Ꭰ ꭰ",
     "≠ ≮ ≯ ; \u0387 \u1fef \u2000 \u2329\u232a \u226e\u0301 \u0340\u0341\u0343 a\u0338 =\u0338 <\u0338x",
-    "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~ a!b\"c#d$e a_b x^y `q` ~ <> |",
+    '!"#$%&\'()*+,-./:;<=>?@[\\]^_`{|}~ a!b"c#d$e a_b x^y `q` ~ <> |',
     "¡¿ “so” ‘it’s’ — – … ‹a› «b» • † ‰ ′ ″ ※ ‼ ⁉ § ¶ © ® ™ € £ ¥ ¢ ± × ÷ ¬ ½ ² № ° ‿ ⁀ ⟨a⟩ 、。〃「」『』【】〜・",
     "東京は日本の首都。서울 한국어 ᄒ\u1161ᆫ 각ᆨ 漢a字b㐀x豈豈\ufa6a丽\U00020000\U0002a6df\U0002a6e0\U0002a700\U0002b73f\U0002b740",
     "\U0002b81f\U0002b820\U0002b920\U0002ceaf\U0002ceb0\U0002f800\U0002fa1f\U0002fa20\U00030000 \u2e80\u2f00\u3007\u31c0\u9fff\ua000",
