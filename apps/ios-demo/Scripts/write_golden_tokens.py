@@ -52,10 +52,14 @@ def variant(
     added: Sequence[dict[str, Any]] = (),
 ) -> Definition:
     """The same tokenizer.json with other settings and more added tokens."""
-    ids = [token["id"] for token in definition["added_tokens"]]
-    first = max(len(definition["model"]["vocab"]), *(number + 1 for number in ids))
+    vocabulary = definition["model"]["vocab"]
     plain = {"special": False, "normalized": True, "lstrip": False, "rstrip": False, "single_word": False}
-    more = [{"id": first + index} | plain | token for index, token in enumerate(added)]
+    more, free = [], len(vocabulary)
+    for token in added:
+        # A token that the vocabulary has keeps its id.
+        known = vocabulary.get(token["content"])
+        more.append({"id": free if known is None else known} | plain | token)
+        free += known is None
     return definition | {
         "normalizer": definition["normalizer"] | (normalizer or {}),
         "model": definition["model"] | (model or {}),
