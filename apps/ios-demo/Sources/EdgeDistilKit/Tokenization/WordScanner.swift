@@ -243,7 +243,10 @@ struct WordScanner {
             let isIdeograph = normalizer.spacesIdeographs && kind.contains(.ideograph)
             if isIdeograph { finishWord(into: &tokens) }
             if normalizer.stripsAccents, !kind.isDisjoint(with: [.mark, .decomposes, .reorders]) {
-                if kind.contains(.reorders) { return nil }
+                if kind.contains(.reorders) {
+                    clearWord()
+                    return nil
+                }
                 if kind.contains(.decomposes) {
                     unicode.decompose(scalar) { part in
                         let partKind = unicode.classOf(part)
@@ -296,6 +299,10 @@ struct WordScanner {
             word.bytes.withUnsafeBufferPointer { cut($0, at: 0, into: &tokens) }
             tokens.map(from: first, starts: word.starts, ends: word.ends)
         }
+        clearWord()
+    }
+
+    private mutating func clearWord() {
         word.bytes.removeAll(keepingCapacity: true)
         word.starts.removeAll(keepingCapacity: true)
         word.ends.removeAll(keepingCapacity: true)
