@@ -20,7 +20,7 @@ LAST = 0x10FFFF
 # Bits of a scalar's class. UnicodeTables.swift repeats them, and ScalarClass.swift gives them their names.
 CONTROL, SPACE, IDEOGRAPH, PUNCTUATION, MARK, DECOMPOSES, LOWERS, REORDERS = (1 << bit for bit in range(8))
 HANGUL = range(0xAC00, 0xD7A4)
-# One mark of every canonical combining class that Unicode 14 uses. A class is found by what a mark changes places with.
+# One mark of every canonical combining class of Unicode 14. What a character changes places with tells its class.
 CLASS_MARKS = {
     **{1: 0x334, 6: 0x16FF0, 7: 0x93C, 8: 0x3099, 9: 0x94D, 10: 0x5B0, 11: 0x5B1, 12: 0x5B2, 13: 0x5B3, 14: 0x5B4},
     **{15: 0x5B5, 16: 0x5B6, 17: 0x5B7, 18: 0x5B8, 19: 0x5B9, 20: 0x5BB, 21: 0x5BC, 22: 0x5BD, 23: 0x5BF, 24: 0x5C1},
@@ -46,15 +46,24 @@ nfd = normalizers.NFD().normalize_str
 lowered = bert(lowercase=True)
 
 
-def combining_class(character: str) -> int:
-    """The canonical combining class of a character that does not decompose: 0 where it never changes places."""
-    # The highest mark in front of it stays there unless its class is lower and not 0.
-    if nfd("\u0345" + character) == "\u0345" + character and nfd(character + "\u0334") == character + "\u0334":
+def moves(character: str) -> bool:
+    """Whether a character that does not decompose ever changes places: its canonical combining class is not 0."""
+    # The lowest mark goes in front of it, or it goes in front of the highest.
+    return nfd(character + "\u0334") != character + "\u0334" or nfd("\u0345" + character) != "\u0345" + character
+
+
+def known_classes() -> dict[int, str]:
+    """The marks of `CLASS_MARKS` that the package knows as marks, by class."""
+    return {number: chr(mark) for number, mark in CLASS_MARKS.items() if moves(chr(mark))}
+
+
+def combining_class(character: str, known: dict[int, str]) -> int:
+    """The canonical combining class of a character that does not decompose, 0 where it never changes places."""
+    if not moves(character):
         return 0
-    # The class is the greatest whose mark is not moved in front of it, of the marks that stand behind it.
-    stays = [number for number, mark in CLASS_MARKS.items() if nfd(character + chr(mark)) == character + chr(mark)]
-    number = min(stays)
-    if nfd(chr(CLASS_MARKS[number]) + character) != chr(CLASS_MARKS[number]) + character:
+    # It stays in front of marks of its own class and of higher ones, and behind those of its own and of lower ones.
+    number = min(number for number, mark in known.items() if nfd(character + mark) == character + mark)
+    if nfd(known[number] + character) != known[number] + character:
         raise ValueError(f"U+{ord(character):04X} has a combining class that CLASS_MARKS lacks, below {number}")
     return number
 
@@ -67,7 +76,7 @@ def probe() -> tuple[list[int], dict[int, str], dict[int, str], dict[int, int]]:
     clean, spaced, stripped = bert(clean_text=True), bert(handle_chinese_chars=True), bert(strip_accents=True)
     split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
     classes = [0] * (LAST + 1)
-    decompositions, lower, combining = {}, {}, {}
+    decompositions, lower, combining, known = {}, {}, {}, known_classes()
     for character in scalars():
         code, framed, bits = ord(character), f"a{character}b", 0
         if clean(framed) == "ab":
@@ -90,7 +99,7 @@ def probe() -> tuple[list[int], dict[int, str], dict[int, str], dict[int, int]]:
                 decompositions[code] = apart
         elif stripped(framed) == "ab":
             bits |= MARK
-        if apart == character and (number := combining_class(character)):
+        if apart == character and (number := combining_class(character, known)):
             combining[code] = number
         small = lowered(character)
         if small != character:

@@ -36,14 +36,7 @@ public struct WordPieceTokenizer: Tokenizer {
 
     init(_ definition: TokenizerDefinition) throws {
         let path = definition.path
-        var tokens: [Int32: String] = [:]
-        tokens.reserveCapacity(definition.vocabulary.count)
-        func name(_ token: String, _ id: Int32) throws {
-            if let other = tokens.updateValue(token, forKey: id) {
-                throw TokenizerError.duplicateID(path: path, id: id, tokens: [other, token])
-            }
-        }
-        for (token, id) in definition.vocabulary { try name(token, id) }
+        let trie: WordPieceTrie
         do {
             trie = try WordPieceTrie(tokens: definition.vocabulary, prefix: definition.continuingPrefix)
         } catch WordPieceTrie.Fault.repeated(let index) {
@@ -52,21 +45,26 @@ public struct WordPieceTokenizer: Tokenizer {
             throw TokenizerError.invalidField(path: path, field: "model.vocab", problem: "is too large to be BERT's")
         }
 
-        for token in definition.addedTokens where tokens[token.id]?.utf8.elementsEqual(token.content.utf8) != true {
-            try name(token.content, token.id)
+        var tokens: [Int32: String] = [:]
+        tokens.reserveCapacity(definition.vocabulary.count + definition.addedTokens.count)
+        for (token, id) in try definition.vocabulary + definition.newTokens(trie) {
+            if let other = tokens.updateValue(token, forKey: id) {
+                throw TokenizerError.duplicateID(path: path, id: id, tokens: [other, token])
+            }
         }
 
-        let wanted = ["[CLS]", "[SEP]", "[PAD]", "[MASK]", definition.unknownToken]
-        var ids: [String: Int32] = [:]
-        for (id, token) in tokens where wanted.contains(token) { ids[token] = id }
         func id(_ token: String) throws -> Int32 {
-            guard let id = ids[token] else { throw TokenizerError.missingToken(path: path, token: token) }
-            return id
+            if let id = trie.id(of: token) { return id }
+            guard let added = definition.addedTokens.first(where: { $0.content.isIdentical(to: token) }) else {
+                throw TokenizerError.missingToken(path: path, token: token)
+            }
+            return added.id
         }
         special = SpecialTokens(
             cls: try id("[CLS]"), sep: try id("[SEP]"), pad: try id("[PAD]"), mask: try id("[MASK]"),
             unk: try id(definition.unknownToken))
 
+        self.trie = trie
         self.tokens = tokens
         vocabularySize = Int(tokens.keys.max() ?? -1) + 1
         normalizer = definition.normalizer
@@ -163,4 +161,32 @@ public struct WordPieceTokenizer: Tokenizer {
             }
         }
     }
+}
+
+extension TokenizerDefinition {
+    /// The added tokens that are not in the vocabulary, each once.
+    ///
+    /// Throws where a file gives an added token another id than the reference, which numbers them itself: what the
+    /// vocabulary has keeps its id, the rest follow its tokens.
+    fileprivate func newTokens(_ vocabulary: WordPieceTrie) throws -> [(token: String, id: Int32)] {
+        var new: [(token: String, id: Int32)] = []
+        var next = Int32(self.vocabulary.count)
+        for (index, token) in addedTokens.enumerated() {
+            let known = new.first { $0.token.isIdentical(to: token.content) }?.id ?? vocabulary.id(of: token.content)
+            let id = known ?? next
+            if known == nil { new.append((token.content, id)) }
+            next = max(next, id + 1)
+            if token.id != id {
+                throw TokenizerError.invalidField(
+                    path: path, field: "added_tokens[\(index)].id",
+                    problem: "is \(token.id), where the vocabulary makes \(token.content) number \(id)")
+            }
+        }
+        return new
+    }
+}
+
+extension String {
+    /// Whether two strings are the same scalars. `==` also holds for canonically equivalent ones.
+    func isIdentical(to other: String) -> Bool { utf8.elementsEqual(other.utf8) }
 }

@@ -196,6 +196,20 @@ struct WordPieceTrie: Sendable {
         }
     }
 
+    /// The id of a token as the vocabulary spells it, with its prefix.
+    func id(of token: String) -> Int32? {
+        var node = Self.wordRoot
+        for byte in token.utf8 {
+            node = child(of: node, byte)
+            if node < 0 { return nil }
+        }
+        // Pops of other nodes are shorter than the text up to them.
+        let failure = failures[node]
+        guard failure.link >= 0, failure.pieceCount == 1 else { return nil }
+        let piece = pieces[Int(failure.firstPiece)]
+        return Int(piece.byteCount) == token.utf8.count ? piece.id : nil
+    }
+
     private func child(of node: Int, _ byte: UInt8) -> Int {
         let position = Int(units[node] >> 9) ^ Int(byte)
         return units[position] & 0x1FF == Self.occupied | UInt32(byte) ? position : -1

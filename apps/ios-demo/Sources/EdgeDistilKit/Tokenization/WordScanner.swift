@@ -243,7 +243,10 @@ struct WordScanner {
             let isIdeograph = normalizer.spacesIdeographs && kind.contains(.ideograph)
             if isIdeograph { finishWord(into: &tokens) }
             if normalizer.stripsAccents, !kind.isDisjoint(with: [.mark, .decomposes, .reorders]) {
-                if kind.contains(.reorders) { return nil }
+                if kind.contains(.reorders) {
+                    clearWord()
+                    return nil
+                }
                 if kind.contains(.decomposes) {
                     unicode.decompose(scalar) { part in
                         let partKind = unicode.classOf(part)
@@ -264,9 +267,8 @@ struct WordScanner {
         _ scalar: UInt32, _ kind: UnicodeData.Class, _ source: Range<Int32>, into tokens: inout TokenBuffer
     ) {
         if normalizer.lowercases, kind.contains(.lowers) {
-            for lowered in UnicodeData.shared.lowercase[scalar] {
-                place(lowered, UnicodeData.shared.classOf(lowered), source, into: &tokens)
-            }
+            let unicode = UnicodeData.shared
+            for lowered in unicode.lowercase[scalar] { place(lowered, unicode.classOf(lowered), source, into: &tokens) }
         } else {
             place(scalar, kind, source, into: &tokens)
         }
@@ -296,6 +298,10 @@ struct WordScanner {
             word.bytes.withUnsafeBufferPointer { cut($0, at: 0, into: &tokens) }
             tokens.map(from: first, starts: word.starts, ends: word.ends)
         }
+        clearWord()
+    }
+
+    private mutating func clearWord() {
         word.bytes.removeAll(keepingCapacity: true)
         word.starts.removeAll(keepingCapacity: true)
         word.ends.removeAll(keepingCapacity: true)
