@@ -1,0 +1,89 @@
+import Foundation
+
+/// Reading a text file of a user's own, whatever its encoding.
+public enum TextFile {
+    /// In bytes. Larger files are refused: 8 MB are more than a thousand pages.
+    public static let largest = 8_000_000
+
+    /// The text of a file: UTF-8, or UTF-16 or UTF-32 by their byte order marks, or UTF-16 by its blanks, or Windows-1252.
+    ///
+    /// Throws `TextFileError`. On Apple's systems it asks for access to a file that the user picked outside the app.
+    public static func read(_ url: URL, largest: Int = TextFile.largest) throws -> String {
+        #if canImport(Darwin)
+            let scoped = url.startAccessingSecurityScopedResource()
+            defer { if scoped { url.stopAccessingSecurityScopedResource() } }
+        #endif
+        let name = url.lastPathComponent
+        let bytes: Data
+        do {
+            let file = try FileHandle(forReadingFrom: url)
+            defer { try? file.close() }
+            // One byte more than is allowed says that it is too large without reading all of it.
+            bytes = try file.read(upToCount: largest + 1) ?? Data()
+        } catch {
+            throw TextFileError.unreadable(name: name, reason: error.localizedDescription)
+        }
+        guard bytes.count <= largest else { throw TextFileError.tooLarge(name: name, largest: largest) }
+        guard let text = decode(bytes) else { throw TextFileError.noText(name: name) }
+        guard !text.allSatisfy(\.isWhitespace) else { throw TextFileError.empty(name: name) }
+        return text
+    }
+
+    static func decode(_ bytes: Data) -> String? {
+        // UTF-32's little-endian mark starts with UTF-16's.
+        let marks: [([UInt8], String.Encoding)] = [
+            ([0xEF, 0xBB, 0xBF], .utf8), ([0xFF, 0xFE, 0, 0], .utf32LittleEndian), ([0, 0, 0xFE, 0xFF], .utf32BigEndian),
+            ([0xFF, 0xFE], .utf16LittleEndian), ([0xFE, 0xFF], .utf16BigEndian),
+        ]
+        let text: String?
+        if let (mark, encoding) = marks.first(where: { bytes.starts(with: $0.0) }) {
+            text = String(data: Data(bytes.dropFirst(mark.count)), encoding: encoding)
+        } else if let encoding = unmarkedUTF16(bytes) {
+            text = String(data: bytes, encoding: encoding)
+        } else {
+            text = String(data: bytes, encoding: .utf8) ?? String(data: bytes, encoding: .windowsCP1252)
+        }
+        // A picture or an archive decodes too, to what no text has.
+        return text.flatMap { $0.unicodeScalars.contains(where: isBinary) ? nil : $0 }
+    }
+
+    /// Most Western text in UTF-16 has a zero in every other byte.
+    private static func unmarkedUTF16(_ bytes: Data) -> String.Encoding? {
+        guard bytes.count >= 2, bytes.count.isMultiple(of: 2) else { return nil }
+        var zeros = [0, 0]
+        for (index, byte) in bytes.prefix(4096).enumerated() where byte == 0 { zeros[index % 2] += 1 }
+        let pairs = min(bytes.count, 4096) / 2
+        if zeros[0] == 0, zeros[1] * 2 > pairs { return .utf16LittleEndian }
+        if zeros[1] == 0, zeros[0] * 2 > pairs { return .utf16BigEndian }
+        return nil
+    }
+
+    private static func isBinary(_ scalar: Unicode.Scalar) -> Bool {
+        scalar.value < 0x20 && ![0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x1B].contains(scalar.value)
+    }
+}
+
+/// Why a file is not opened.
+public enum TextFileError: LocalizedError, Equatable, Sendable {
+    case unreadable(name: String, reason: String)
+    case tooLarge(name: String, largest: Int)
+    case noText(name: String)
+    case empty(name: String)
+
+    public var errorDescription: String? {
+        switch self {
+        case .unreadable(let name, let reason): "\(name) cannot be read: \(reason)"
+        case .tooLarge(let name, let largest): "\(name) has more than \(largest / 1_000_000) MB"
+        case .noText(let name): "\(name) is no text file"
+        case .empty(let name): "\(name) has no text in it"
+        }
+    }
+
+    public var recoverySuggestion: String? {
+        switch self {
+        case .unreadable: "Check that the file is still there and that this app may read it."
+        case .tooLarge: "Open a part of it."
+        case .noText, .empty: "Open a plain text file, best in UTF-8."
+        }
+    }
+}
