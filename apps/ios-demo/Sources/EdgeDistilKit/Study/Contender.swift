@@ -31,9 +31,15 @@ public struct Contender: Sendable {
         self.randomWeights = randomWeights
     }
 
-    /// The least of the model's input lengths that holds so many tokens, the greatest where none does.
+    /// The length that so many tokens are padded to.
     func inputLength(_ tokens: Int) -> Int {
-        guard let lengths = model.lengths, let longest = lengths.last else { return tokens }
-        return lengths.first { $0 >= tokens } ?? longest
+        fittingLength(tokens, of: model.lengths)
+    }
+
+    /// Its input for one question: of a passage that takes several windows the first one.
+    func firstWindow(of question: StudyQuestion, maxLength: Int) throws -> Window {
+        try Windows(
+            question: tokenizer.encode(question.question), passage: tokenizer.encode(question.passage),
+            special: tokenizer.special, options: WindowOptions(maxLength: maxLength))[0]
     }
 }

@@ -4,7 +4,7 @@ import Foundation
 /// in its definitions, on the device.
 ///
 /// A question is one call, on the first window of its passage. Every call is timed twice over: from text to logits, which
-/// includes tokenising and cutting into windows, and from token ids to logits, the model alone with the writing of its
+/// includes tokenising and making the window, and from token ids to logits, the model alone with the writing of its
 /// inputs, which is what the paper compares on a phone (Sanh et al., 2019, "On device computation"). Choosing the
 /// answer's span is in neither.
 ///
@@ -126,7 +126,7 @@ public struct LatencyStudy: Sendable {
             return contenders.indices.map { index in
                 StudyRow(
                     model: contenders[index].name, precision: contenders[index].precision,
-                    computeUnits: contenders[index].computeUnits.nameInResults,
+                    computeUnits: contenders[index].computeUnits.rawValue,
                     tokens: Statistics.lowerMedian(calls[index].map(\.tokens)), tokenization: tokenization,
                     medianMs: Statistics.median(times[index]), p90Ms: Statistics.percentile(times[index], 90),
                     ratio: Statistics.median(times[index]) / Statistics.median(times[0]), calls: times[index].count,
@@ -155,7 +155,7 @@ public struct LatencyStudy: Sendable {
             warnings.append("the device was hot (\(hottest)) and slowed down: let it cool, measure again")
         }
         if hottest != coolest {
-            warnings.append("the device's thermal state changed from \(coolest) to \(hottest) or back while measuring")
+            warnings.append("the device's thermal state moved between \(coolest) and \(hottest) while measuring")
         }
         return warnings
     }
