@@ -5,7 +5,7 @@ public enum TextFile {
     /// In bytes. Larger files are refused: 8 MB are more than a thousand pages.
     public static let largest = 8_000_000
 
-    /// The text of a file: UTF-8, or UTF-16 or UTF-32 by their byte order marks, or UTF-16 by its blanks, or Windows-1252.
+    /// The text of a file: UTF-8, or UTF-16 by its byte order mark or its zeros, or Windows-1252.
     ///
     /// Throws `TextFileError`. On Apple's systems it asks for access to a file that the user picked outside the app.
     public static func read(_ url: URL, largest: Int = TextFile.largest) throws -> String {
@@ -30,14 +30,14 @@ public enum TextFile {
     }
 
     static func decode(_ bytes: Data) -> String? {
-        // UTF-32's little-endian mark starts with UTF-16's.
         let marks: [([UInt8], String.Encoding)] = [
-            ([0xEF, 0xBB, 0xBF], .utf8), ([0xFF, 0xFE, 0, 0], .utf32LittleEndian), ([0, 0, 0xFE, 0xFF], .utf32BigEndian),
-            ([0xFF, 0xFE], .utf16LittleEndian), ([0xFE, 0xFF], .utf16BigEndian),
+            ([0xEF, 0xBB, 0xBF], .utf8), ([0xFF, 0xFE], .utf16LittleEndian), ([0xFE, 0xFF], .utf16BigEndian),
         ]
         let text: String?
         if let (mark, encoding) = marks.first(where: { bytes.starts(with: $0.0) }) {
-            text = String(data: Data(bytes.dropFirst(mark.count)), encoding: encoding)
+            let rest = Data(bytes.dropFirst(mark.count))
+            // Half a unit at the end is a file cut short.
+            text = encoding == .utf8 || rest.count.isMultiple(of: 2) ? String(data: rest, encoding: encoding) : nil
         } else if let encoding = unmarkedUTF16(bytes) {
             text = String(data: bytes, encoding: encoding)
         } else {
