@@ -41,7 +41,7 @@ public enum TextFile {
         } else if let encoding = unmarkedUTF16(bytes) {
             text = String(data: bytes, encoding: encoding)
         } else {
-            text = String(data: bytes, encoding: .utf8) ?? String(data: bytes, encoding: .windowsCP1252)
+            text = String(data: bytes, encoding: .utf8) ?? windows1252(bytes)
         }
         // A picture or an archive decodes too, to what no text has.
         return text.flatMap { $0.unicodeScalars.contains(where: isBinary) ? nil : $0 }
@@ -56,6 +56,24 @@ public enum TextFile {
         if zeros[0] == 0, zeros[1] * 2 > pairs { return .utf16LittleEndian }
         if zeros[1] == 0, zeros[0] * 2 > pairs { return .utf16BigEndian }
         return nil
+    }
+
+    /// By a table, for Foundation decodes it on Apple's systems alone.
+    private static func windows1252(_ bytes: Data) -> String? {
+        // Of the bytes 0x80 to 0x9F, 0 for those that stand for nothing; all others are their own scalars.
+        let special: [UInt32] = [
+            0x20AC, 0, 0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021,
+            0x02C6, 0x2030, 0x0160, 0x2039, 0x0152, 0, 0x017D, 0,
+            0, 0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
+            0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0, 0x017E, 0x0178,
+        ]
+        var text = String.UnicodeScalarView()
+        for byte in bytes {
+            let value = (0x80..<0xA0).contains(byte) ? special[Int(byte - 0x80)] : UInt32(byte)
+            guard value != 0, let scalar = Unicode.Scalar(value) else { return nil }
+            text.append(scalar)
+        }
+        return String(text)
     }
 
     private static func isBinary(_ scalar: Unicode.Scalar) -> Bool {
