@@ -36,6 +36,8 @@ import Observation
     }
     /// The passage that questions are about.
     public private(set) var passage: Passage
+    /// The user's own text or file that was opened last.
+    public private(set) var own: Passage?
     public var question = ""
     public private(set) var reply: Reply?
     /// The answer that is highlighted in the passage.
@@ -73,7 +75,9 @@ import Observation
 
     /// Takes a text of the user's own.
     public func open(text: String, title: String = "Your text") {
-        open(Passage(title: title, text: text))
+        let passage = Passage(title: title, text: text)
+        own = passage
+        open(passage)
     }
 
     /// Takes a file's text, read off the main thread; where that fails `state` says why and the passage stays.

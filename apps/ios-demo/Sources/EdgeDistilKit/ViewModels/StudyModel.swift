@@ -63,6 +63,18 @@ import Observation
 
     public var isBusy: Bool { running != nil }
 
+    public func isChosen(_ model: ModelEntry) -> Bool { chosenModels.contains(model.id) }
+
+    public func choose(_ model: ModelEntry, _ chosen: Bool) {
+        if chosen { chosenModels.insert(model.id) } else { chosenModels.remove(model.id) }
+    }
+
+    public func isChosen(_ units: ComputeUnits) -> Bool { chosenUnits.contains(units) }
+
+    public func choose(_ units: ComputeUnits, _ chosen: Bool) {
+        if chosen { chosenUnits.insert(units) } else { chosenUnits.remove(units) }
+    }
+
     /// Models by compute units: all are held in memory at once, for they take turns.
     public var contenderCount: Int { chosenModels.count * chosenUnits.count }
 
@@ -157,6 +169,19 @@ extension StudyRow {
     public var label: String {
         "\(model) \(precision)\n\(ComputeUnits(rawValue: computeUnits)?.title ?? computeUnits)"
     }
+
+    /// A table's cells after the first: tokens, median and 90th percentile in ms, ratio, thermal state.
+    public func cells(locale: Locale = .current) -> [String] {
+        let digits = FloatingPointFormatStyle<Double>.number.locale(locale)
+        return [
+            tokens.formatted(.number.locale(locale)), medianMs.formatted(digits.precision(.fractionLength(1))),
+            p90Ms.formatted(digits.precision(.fractionLength(1))), ratio.formatted(digits.precision(.fractionLength(2))),
+            thermalState.rawValue,
+        ]
+    }
+
+    /// The heads of `cells`.
+    public static let heads = ["tokens", "median, ms", "p90, ms", "ratio", "thermal"]
 
     /// What VoiceOver says of it.
     public func spoken(locale: Locale = .current) -> String {

@@ -211,6 +211,7 @@ import XCTest
         await reader.ask("How long is it?")?.value
         reader.open(text: "My own words")
         XCTAssertEqual(reader.passage.title, "Your text")
+        XCTAssertEqual(reader.own, reader.passage)
         XCTAssertEqual(reader.question, "")
         XCTAssertNil(reader.reply)
         XCTAssertNil(reader.shown)
@@ -231,6 +232,22 @@ import XCTest
         XCTAssertEqual(reader.passage.text, "From a file")
         XCTAssertEqual(reader.passage.title, url.deletingPathExtension().lastPathComponent)
         XCTAssertEqual(reader.state, .idle)
+    }
+
+    func testOwnTextIsKeptWhileALibraryPassageIsRead() async {
+        let reader = ReaderModel(models: [entry()], passage: passage)
+        XCTAssertNil(reader.own)
+        reader.open(text: "My own words")
+        reader.open(passage)
+        XCTAssertEqual(reader.passage, passage)
+        XCTAssertEqual(reader.own?.text, "My own words")
+    }
+
+    func testTimingsAreInMillisecondsOfTheLanguage() async {
+        let timings = Timings(tokenize: .microseconds(1250), predict: .milliseconds(1234), decode: .zero)
+        XCTAssertEqual(
+            timings.parts(locale: Locale(identifier: "en_US")).map { "\($0.name) \($0.milliseconds)" },
+            ["Tokenise 1.2", "Predict 1,234.0", "Decode 0.0", "Total 1,235.2"])
     }
 
     func testViewsAreToldOfChanges() async {

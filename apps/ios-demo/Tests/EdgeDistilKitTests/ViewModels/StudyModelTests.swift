@@ -66,6 +66,10 @@ import XCTest
             "BERT fp16, CPU only, from token ids: median 1,000.0 milliseconds, 90th percentile 1,000.0, "
                 + "1.0 times the first")
         XCTAssertEqual(Set(result.results.map(\.id)).count, 8)
+        XCTAssertEqual(
+            result.rows(tokenization: true)[0].cells(locale: Locale(identifier: "de_DE")),
+            ["7", "2.000,0", "2.000,0", "1,00", "nominal"])
+        XCTAssertEqual(StudyRow.heads.count, 5)
     }
 
     func testFilesToShareHoldTheResult() async throws {
@@ -93,11 +97,14 @@ import XCTest
     func testNothingChosenCannotBeStarted() async {
         let study = model([entry("BERT")])
         XCTAssert(study.canStart)
-        study.chosenModels = []
+        study.choose(study.models[0], false)
+        XCTAssertFalse(study.isChosen(study.models[0]))
         XCTAssertFalse(study.canStart)
         XCTAssertNil(study.start())
-        study.chosenModels = ["BERT/fp16"]
-        study.chosenUnits = []
+        study.choose(study.models[0], true)
+        XCTAssert(study.canStart)
+        study.choose(.all, false)
+        XCTAssertFalse(study.isChosen(.all))
         XCTAssertFalse(study.canStart)
     }
 
