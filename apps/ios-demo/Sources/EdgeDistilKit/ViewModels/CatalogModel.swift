@@ -16,6 +16,9 @@ import Observation
         }
     }
 
+    /// What puts a model into the demo app.
+    public static let bundleCommand = "edge-distil bundle ARTIFACT --app apps/ios-demo"
+
     /// Nil until they are read.
     public private(set) var contents: Contents?
     private let read: @Sendable () async -> Contents

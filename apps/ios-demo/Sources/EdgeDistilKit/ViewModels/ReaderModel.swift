@@ -38,6 +38,8 @@ import Observation
     public private(set) var passage: Passage
     /// The user's own text or file that was opened last.
     public private(set) var own: Passage?
+    /// Why the last file was not opened; to be set to nil when that was read.
+    public var fileProblem: Problem?
     public var question = ""
     public private(set) var reply: Reply?
     /// The answer that is highlighted in the passage.
@@ -80,20 +82,18 @@ import Observation
         open(passage)
     }
 
-    /// Takes a file's text, read off the main thread; where that fails `state` says why and the passage stays.
-    public func open(file: URL) async {
+    /// Takes the text of a file that was picked, read off the main thread. Where that fails `fileProblem` says why, and
+    /// the passage stays.
+    @discardableResult public func open(_ picked: Result<URL, any Error>) async -> Bool {
         do {
+            let file = try picked.get()
             let text = try await Task.detached(priority: .userInitiated) { try TextFile.read(file) }.value
             open(text: text, title: file.deletingPathExtension().lastPathComponent)
+            return true
         } catch {
-            report(error)
+            fileProblem = Problem(error)
+            return false
         }
-    }
-
-    /// Shows an error of something that the view did for the user, such as picking a file.
-    public func report(_ error: any Error) {
-        stop()
-        state = .failed(Problem(error))
     }
 
     /// The passage's questions that hold what is typed, all while nothing is.

@@ -119,11 +119,6 @@ import Observation
         running?.cancel()
     }
 
-    /// A study's models cannot be given back and measured: it ends with what it has.
-    public func memoryIsShort() {
-        stop()
-    }
-
     private func open(_ entries: [ModelEntry], _ units: [ComputeUnits]) async throws -> [Contender] {
         var contenders: [Contender] = []
         for entry in entries {

@@ -222,13 +222,16 @@ import XCTest
     func testFileIsOpenedAndABadOneLeavesThePassage() async throws {
         let reader = ReaderModel(models: [entry()], passage: passage)
         let url = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).txt")
-        await reader.open(file: url)
-        guard case .failed = reader.state else { return XCTFail("a missing file was opened") }
+        let missing = await reader.open(.success(url))
+        XCTAssertFalse(missing)
+        XCTAssertEqual(reader.fileProblem?.description.hasPrefix("\(url.lastPathComponent) cannot be read"), true)
         XCTAssertEqual(reader.passage, passage)
+        XCTAssertNil(reader.own)
 
         try Data("From a file".utf8).write(to: url)
         defer { try? FileManager.default.removeItem(at: url) }
-        await reader.open(file: url)
+        let read = await reader.open(.success(url))
+        XCTAssert(read)
         XCTAssertEqual(reader.passage.text, "From a file")
         XCTAssertEqual(reader.passage.title, url.deletingPathExtension().lastPathComponent)
         XCTAssertEqual(reader.state, .idle)

@@ -133,7 +133,7 @@ import XCTest
         await gate.arrived(1)
         XCTAssertEqual(study.state, .loading(model: "BERT"))
         XCTAssertNil(study.start(), "one study at a time")
-        study.memoryIsShort()
+        study.stop()
         await gate.open()
         await task?.value
         XCTAssertEqual(study.state, .idle)
