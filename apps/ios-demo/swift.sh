@@ -12,7 +12,7 @@ root=${EDGE_DISTIL_SWIFT:-$HOME/.cache/edge-distil/swift}
 
 tool=swift
 if [ "${1:-}" = --tool ]; then
-  tool=$2
+  tool=${2:?--tool needs the name of a tool}
   shift 2
 fi
 
@@ -26,22 +26,39 @@ unavailable() {
   exit 69
 }
 
+fetch() {
+  command -v apt-get >/dev/null || unavailable "install a toolchain: this is no Debian, whose packages would be fetched"
+  # Whatever is there is not ours to remove.
+  [ ! -e "$root" ] || [ -z "$(ls -A "$root")" ] || unavailable "$root holds something else; remove it, or name another \
+folder in EDGE_DISTIL_SWIFT"
+  command -v debootstrap >/dev/null || { apt-get update && apt-get install --yes debootstrap; } ||
+    unavailable "debootstrap cannot be installed"
+  # Under another name until it is whole. What it mounts in there is gone with its namespace, also when it is killed.
+  local partial=$root.partial
+  rm -rf --one-file-system "$partial"
+  if ! unshare --mount --propagation private debootstrap --variant=minbase \
+    --include=swiftlang,swiftlang-dev,libc6-dev,libstdc++-14-dev,git trixie "$partial"; then
+    rm -rf --one-file-system "$partial"
+    unavailable "debootstrap failed"
+  fi
+  mkdir -p "$partial/src"
+  touch "$partial/ready"
+  mv -T "$partial" "$root"
+}
+
 if [ ! -e "$root/ready" ]; then
   [ "$(uname -s)" = Linux ] || unavailable "install Xcode or a toolchain"
-  [ "$(id -u)" = 0 ] || unavailable "install a toolchain, or run this once as root, which fetches one"
-  command -v apt-get >/dev/null || unavailable "install a toolchain: this is no Debian, whose packages would be fetched"
-  {
-    command -v debootstrap >/dev/null || { apt-get update && apt-get install --yes debootstrap; } ||
-      unavailable "debootstrap cannot be installed"
-    # What an interrupted fetch left is of no use.
-    rm -rf "$root"
-    mkdir -p "$(dirname "$root")"
-    debootstrap --variant=minbase --include=swiftlang,swiftlang-dev,libc6-dev,libstdc++-14-dev,git trixie "$root" ||
-      unavailable "debootstrap failed"
-    touch "$root/ready"
-  } >&2
 fi
-[ "$(id -u)" = 0 ] || unavailable "$root is entered with chroot, as root"
+[ "$(id -u)" = 0 ] || unavailable "install a toolchain, or run this as root, which fetches and enters one in $root"
+unshare --mount --propagation private true 2>/dev/null ||
+  unavailable "this machine does not let root mount, as Debian's toolchain needs: install one"
+if [ ! -e "$root/ready" ]; then
+  mkdir -p "$(dirname "$root")" || unavailable "$root cannot be made"
+  {
+    flock 9 # of two at once the second waits, and finds what the first has fetched
+    [ -e "$root/ready" ] || fetch >&2
+  } 9>"$root.lock"
+fi
 
 # Mounts of a namespace of its own are gone with it, and two of these can run at once.
 export root package tool
@@ -50,5 +67,5 @@ exec unshare --mount --propagation private bash -euo pipefail -c '
   mount --bind "$package" "$root/src"
   mount --bind /proc "$root/proc"
   mount --bind /dev "$root/dev"
-  exec chroot "$root" env --chdir=/src HOME=/root PATH=/usr/libexec/swift/bin:/usr/bin:/bin \
+  exec chroot "$root" env --chdir=/src --unset=TMPDIR HOME=/root PATH=/usr/libexec/swift/bin:/usr/bin:/bin \
     LD_LIBRARY_PATH=/usr/libexec/swift/lib/swift/linux "$tool" "$@"' bash "$@"

@@ -1,7 +1,7 @@
 /// The tokens of one text: their ids, and where each stands in the text.
 ///
-/// Offsets count UTF-8 bytes of the text as given, from 0, the end one past the last byte, whatever was lowered, stripped
-/// or split on the way. They stand on boundaries of Unicode scalars.
+/// Offsets count UTF-8 bytes of the text as given, from 0, the end one past the last byte, whatever was lowered,
+/// stripped or split on the way. They stand on boundaries of Unicode scalars.
 public struct Encoding: Sendable, Equatable {
     public var ids: [Int32]
     public var starts: [Int32]

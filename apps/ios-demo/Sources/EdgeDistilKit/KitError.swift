@@ -22,6 +22,8 @@ public enum KitError: Error, Equatable, Sendable {
     case unlisted(URL)
     /// No Core ML package of this precision, or none at all where it is nil. `present` are the precisions there are.
     case noPackage(URL, precision: String?, present: [String])
+    /// The tokeniser of a folder cannot be read, or is of another kind.
+    case tokenizer(TokenizerError)
     /// The tokeniser of a folder has `tokens` tokens, its model `rows` embeddings.
     case vocabularyMismatch(URL, rows: Int, tokens: Int)
     /// A question without a single token.
@@ -56,6 +58,7 @@ extension KitError: LocalizedError {
         case .noPackage(let url, let precision, let present):
             "\(shown(url)) holds no \(precision ?? "Core ML") package"
                 + (present.isEmpty ? "." : " (it has: \(present.joined(separator: ", "))).")
+        case .tokenizer(let error): error.localizedDescription
         case .vocabularyMismatch(let url, let rows, let tokens):
             "\(shown(url)): the model has \(rows) embeddings and its tokeniser \(tokens) tokens: "
                 + "they do not belong together."
@@ -76,12 +79,14 @@ extension KitError: LocalizedError {
         case .missing, .changed: "Copy the folder again, or make it anew with edge-distil."
         case .unreadable: "Check that the file is there, is complete, and may be read."
         case .malformed: "Correct the file, or make it anew."
-        case .unsupportedFormat: "Update the app, or export the model with the version of edge-distil that belongs to it."
+        case .unsupportedFormat: "Update the app, or export the model with the edge-distil that belongs to it."
         case .wrongKind: "Export the checkpoint for it: edge-distil export MODEL --format coreml."
         case .wrongTask: "Give a model that was fine-tuned: edge-distil finetune --task squad."
         case .unsafePath: "Do not use this folder; make it anew with edge-distil."
         case .unlisted: "Remove the file, or make the folder anew with edge-distil."
         case .noPackage: "Export it: edge-distil export MODEL --format coreml."
+        // It has said so.
+        case .tokenizer: nil
         case .vocabularyMismatch: "Copy the tokenizer.json that the model was trained with into its folder."
         case .emptyQuestion: "Write a question with some text in it."
         case .emptyPassage: "Give a passage with some text in it."

@@ -1,8 +1,8 @@
 /// The best spans of a passage over all its windows, and the logit of the empty answer.
 ///
-/// A span's logit is its start logit plus its end logit; it starts and ends on tokens of the passage, holds at most 30 of
-/// them, and counts once with its best logit where windows overlap. The empty answer's logit is that of [CLS], the least
-/// over windows. Ties go to the earlier, then the shorter span.
+/// A span's logit is its start logit plus its end logit; it starts and ends on tokens of the passage, holds at most 30
+/// of them, and counts once with its best logit where windows overlap. The empty answer's logit is that of [CLS], the
+/// least over windows. Ties go to the earlier, then the shorter span.
 struct BestSpans {
     struct Span {
         /// UTF-8 bytes of the passage.
@@ -39,8 +39,8 @@ struct BestSpans {
         let ends = logits.end[context].map(Double.init)
         let wholeEnds = window.ends.map(endPastMarks)
         nullLogit = min(nullLogit, Double(logits.start[0]) + Double(logits.end[0]))
-        // Of the spans of one width the best 20 alone are candidates, the earlier of equal ones, before spans of several
-        // tokens in one place are taken for one: so are the answers those of the Python path.
+        // Of the spans of one width the best 20 alone are candidates, the earlier of equal ones, before spans of one
+        // place, such as those of the parts of a character, are taken for one: so are the answers Python's.
         var best = BestOfWidth()
         for width in 0..<min(Self.maxAnswerTokens, starts.count) {
             best.removeAll()

@@ -23,7 +23,7 @@ public struct Decoding: Codable, Sendable, Equatable {
         self = FileManager.default.fileExists(atPath: url.path) ? try readJSON(Self.self, from: url) : Self()
     }
 
-    private enum CodingKeys: String, CodingKey, CaseIterable {
+    private enum CodingKeys: String, CodingKey {
         case temperature
         case nullThreshold = "null_threshold"
     }
@@ -36,7 +36,8 @@ public struct Decoding: Codable, Sendable, Equatable {
     }
 
     public init(from decoder: any Decoder) throws {
-        for key in try decoder.container(keyedBy: AnyKey.self).allKeys where CodingKeys(rawValue: key.stringValue) == nil {
+        let keys = try decoder.container(keyedBy: AnyKey.self).allKeys
+        for key in keys where CodingKeys(rawValue: key.stringValue) == nil {
             throw DecodingError.dataCorrupted(.init(codingPath: [key], debugDescription: "is not known"))
         }
         let values = try decoder.container(keyedBy: CodingKeys.self)

@@ -3,7 +3,7 @@
 /// Texts are tokenised and models run off the caller's actor. The tokens of the last passage are kept, so that the next
 /// question about it costs less.
 public actor QuestionAnswerer {
-    /// What a passage takes in memory is some ten times its bytes.
+    /// 4 MiB, a long novel. Its tokens take 12 bytes each; windows are made and dropped one at a time.
     public static let defaultMaxPassageBytes = 4 << 20
 
     public nonisolated let model: any QuestionAnsweringModel
@@ -34,8 +34,8 @@ public actor QuestionAnswerer {
     /// The `nBest` answers to one question, best first; 20 at most, and with `unanswerable` the empty one among them.
     ///
     /// Cancelling the task ends it between two windows with a `CancellationError`; `progress` is told the share of
-    /// windows that were run. Throws `KitError` for an empty question or passage, a passage that is too long, and a model
-    /// whose logits are not usable, and whatever the model throws.
+    /// windows that were run. Throws `KitError` for an empty question or passage, a passage that is too long, and a
+    /// model whose logits are not usable, and whatever the model throws.
     public func answer(
         _ question: String,
         in passage: String,
@@ -50,7 +50,8 @@ public actor QuestionAnswerer {
         let begun = clock.now
         let encoded = try encode(passage)
         let windows = try Windows(
-            question: tokenizer.encode(question), passage: encoded.encoding, special: tokenizer.special, options: options)
+            question: tokenizer.encode(question), passage: encoded.encoding, special: tokenizer.special,
+            options: options)
         tokenize = clock.now - begun
 
         var spans = BestSpans(passage: encoded.passage)

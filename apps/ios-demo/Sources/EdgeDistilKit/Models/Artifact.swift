@@ -14,6 +14,8 @@ public struct Artifact: Sendable, Identifiable {
     public let manifest: Manifest
     /// Of its packages, best for a phone first; empty where its only package has a name of its own.
     public let precisions: [String]
+    /// How its logits become answers: what its `decoding.json` says, if it has one.
+    public let decoding: Decoding
     private let packages: [String]
     private let config: ModelConfig
 
@@ -35,15 +37,15 @@ public struct Artifact: Sendable, Identifiable {
 
     /// Opens a folder after its files were held against the manifest.
     ///
-    /// Sizes and names are always checked; with `verify` every file's SHA-256 too, and that the tokeniser belongs to the
-    /// model, which takes a second or more for a large one. Throws `KitError` for what does not fit: a missing, changed
-    /// or unlisted file, a manifest that is no Core ML question answerer's, no package.
+    /// Sizes and names are always checked; with `verify` every file's SHA-256 too, and that the tokeniser belongs to
+    /// the model, which takes up to a second for a large one. Throws `KitError` for what does not fit: a missing,
+    /// changed or unlisted file, a manifest that is no Core ML question answerer's, no package.
     public init(folder: URL, verify: Bool = true) throws {
         self.folder = folder
         manifest = try Manifest(folder: folder)
         try manifest.check(folder, checksums: verify)
-        let url = folder.appendingPathComponent("config.json")
-        config = try readJSON(ModelConfig.self, from: url)
+        config = try readJSON(ModelConfig.self, from: folder.appendingPathComponent("config.json"))
+        decoding = try Decoding(folder: folder)
         packages = Set(manifest.files.keys.compactMap { $0.split(separator: "/").first.map(String.init) })
             .filter { $0.hasSuffix(".mlpackage") }.sorted()
         let names = packages
@@ -67,9 +69,19 @@ public struct Artifact: Sendable, Identifiable {
         sha256(of: try files(ofPackage: precision).map { "\($0.name) \($0.file.sha256)\n" }.joined())
     }
 
-    /// The folder's tokeniser. Throws `KitError` where it does not belong to the model.
+    /// The folder's tokeniser. Throws `KitError` where it is not BERT's, or does not belong to the model.
     public func loadTokenizer() throws -> any Tokenizer {
-        fatalError()
+        let tokenizer: WordPieceTokenizer
+        do {
+            tokenizer = try WordPieceTokenizer(contentsOf: tokenizerURL)
+        } catch let error as TokenizerError {
+            throw KitError.tokenizer(error)
+        }
+        guard (0..<Self.maxPaddedRows).contains(config.vocabularySize - tokenizer.vocabularySize) else {
+            throw KitError.vocabularyMismatch(
+                folder, rows: config.vocabularySize, tokens: tokenizer.vocabularySize)
+        }
+        return tokenizer
     }
 
     private func packageName(_ precision: String?) throws -> String {

@@ -5,8 +5,8 @@ import Foundation
 /// A question answerer that Core ML runs: one package of an `Artifact`.
 ///
 /// A package is compiled when it is first used on a device, which takes seconds, and kept so in the caches folder.
-/// Windows are run one at a time, on a queue of its own, in the least of `lengths` that holds them; inputs and outputs of
-/// each length are allocated once.
+/// Windows are run one at a time, on a queue of its own, in the least of `lengths` that holds them; inputs and outputs
+/// of each length are allocated once.
 public actor CoreMLModel: QuestionAnsweringModel {
     /// The input lengths that are used, ascending: the fixed one, all of several, steps of a range.
     public nonisolated let lengths: [Int]?
@@ -78,7 +78,7 @@ public actor CoreMLModel: QuestionAnsweringModel {
 }
 
 extension QuestionAnswerer {
-    /// Answers with a package of an artifact, its tokeniser and its `decoding.json`. See `CoreMLModel`.
+    /// Answers with a package of an artifact, its tokeniser and its decoding. See `CoreMLModel`.
     public init(
         artifact: Artifact,
         precision: String? = nil,
@@ -90,7 +90,7 @@ extension QuestionAnswerer {
             model: try await CoreMLModel(artifact: artifact, precision: precision, computeUnits: computeUnits),
             tokenizer: try artifact.loadTokenizer(),
             options: options,
-            decoding: try Decoding(folder: artifact.folder),
+            decoding: artifact.decoding,
             maxPassageBytes: maxPassageBytes
         )
     }

@@ -13,6 +13,9 @@ func readData(_ url: URL) throws -> Data {
 /// A value from a JSON file. Throws `KitError` that names the field, or the fault of the JSON.
 func readJSON<Value: Decodable>(_ type: Value.Type, from url: URL) throws -> Value {
     let data = try readData(url)
+    guard String(data: data, encoding: .utf8) != nil else {
+        throw KitError.malformed(url, reason: "it is not UTF-8 text")
+    }
     do {
         return try JSONDecoder().decode(type, from: data)
     } catch let fault as DecodingError {
@@ -27,10 +30,11 @@ private func describe(_ fault: DecodingError) -> String {
     }
     switch fault {
     case .keyNotFound(let key, let context): return "\(place(context.codingPath, key)) is missing"
-    case .typeMismatch(let type, let context): return "\(place(context.codingPath)) is not a \(jsonName(type))"
-    case .valueNotFound(let type, let context): return "\(place(context.codingPath)) is null, not a \(jsonName(type))"
+    case .typeMismatch(let type, let context): return "\(place(context.codingPath)) is not \(jsonName(type))"
+    case .valueNotFound(let type, let context): return "\(place(context.codingPath)) is null, not \(jsonName(type))"
     case .dataCorrupted(let context):
-        return context.codingPath.isEmpty ? "it is not valid JSON" : "\(place(context.codingPath)): \(context.debugDescription)"
+        let problem = "\(place(context.codingPath)): \(context.debugDescription)"
+        return context.codingPath.isEmpty ? "it is not valid JSON" : problem
     @unknown default: return "\(fault)"
     }
 }
@@ -38,9 +42,9 @@ private func describe(_ fault: DecodingError) -> String {
 private func jsonName(_ type: Any.Type) -> String {
     switch type {
     case is String.Type: "text"
-    case is Double.Type, is Int.Type: "number"
-    case is [Any].Type: "list"
-    case is [String: Any].Type: "object"
-    default: "\(type)"
+    case is Double.Type, is Int.Type: "a number"
+    case is [Any].Type: "a list"
+    case is [String: Any].Type: "an object"
+    default: "a value of \(type)"
     }
 }

@@ -5,7 +5,9 @@ import CryptoKit
 
 /// The SHA-256 of a file's bytes, in hexadecimal digits. Throws `KitError` where it cannot be read.
 func sha256(of url: URL) throws -> String {
-    guard let stream = InputStream(url: url) else { throw KitError.missing(url) }
+    guard FileManager.default.fileExists(atPath: url.path), let stream = InputStream(url: url) else {
+        throw KitError.missing(url)
+    }
     stream.open()
     defer { stream.close() }
     #if canImport(CryptoKit)
