@@ -59,7 +59,7 @@ extension ModelEntry {
                 #if canImport(CoreML)
                     OpenModel(
                         model: try await CoreMLModel(artifact: artifact, precision: precision, computeUnits: units),
-                        tokenizer: try artifact.loadTokenizer(), decoding: try Decoding(folder: artifact.folder))
+                        tokenizer: try artifact.loadTokenizer(), decoding: artifact.decoding)
                 #else
                     throw Problem(
                         description: "\(artifact.name) needs Core ML.", suggestion: "Run it on an Apple device or a Mac.")
