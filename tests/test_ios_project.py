@@ -27,7 +27,9 @@ IMPORTS = {"Accessibility", "Charts", "EdgeDistilKit", "SwiftUI", "UniformTypeId
 class PropertyList:
     """`{a = b; c = (d, "e f");}` as dictionaries, lists and strings. A key that is given twice is an error."""
 
-    TOKEN = re.compile(r'\s+|//[^\n]*|/\*.*?\*/|(?P<string>"(?:\\.|[^"\\])*")|(?P<word>[\w./$:-]+)|(?P<mark>[{}()=;,])', re.S)
+    TOKEN = re.compile(
+        r'\s+|//[^\n]*|/\*.*?\*/|(?P<string>"(?:\\.|[^"\\])*")|(?P<word>[\w./$:-]+)|(?P<mark>[{}()=;,])', re.S
+    )
 
     def __init__(self, text: str) -> None:
         self.tokens: list[str] = []
@@ -83,8 +85,14 @@ class PropertyList:
 def test_property_lists_are_read_and_broken_ones_refused() -> None:
     text = '// c\n{ a = (b, "c \\"d\\"", ); /* e */ "f g" = { }; }'
     assert PropertyList(text).parse() == {"a": ["b", 'c "d"'], "f g": {}}
-    for broken in ("{ a = b }", "{ a = b; a = c; }", "{ a = (b c); }", "{ a = b; } c", "{ a = @; }"):
-        with pytest.raises(ValueError):
+    for broken, said in (
+        ("{ a = b }", "instead of ';'"),
+        ("{ a = b; a = c; }", "'a' is given twice"),
+        ("{ a = (b c); }", "instead of ','"),
+        ("{ a = b; } c", "after the end"),
+        ("{ a = @; }", "line 1: unexpected '@'"),
+    ):
+        with pytest.raises(ValueError, match=said):
             PropertyList(broken).parse()
 
 
@@ -215,7 +223,8 @@ def test_settings_of_the_target(objects: dict[str, dict[str, Any]]) -> None:
 def test_version_is_the_toolkits(objects: dict[str, dict[str, Any]]) -> None:
     version = re.search(r'^version = "(.*)"$', (REPOSITORY / "pyproject.toml").read_text(), re.M)
     kit = re.search(r'let kitVersion = "(.*)"', (IOS / "Sources/EdgeDistilKit/Study/LatencyStudy.swift").read_text())
-    assert version is not None and kit is not None
+    assert version is not None
+    assert kit is not None
     assert kit[1] == version[1]
     for entry in of_kind(objects, "XCBuildConfiguration").values():
         assert entry["buildSettings"].get("MARKETING_VERSION", version[1]) == version[1]
@@ -230,7 +239,8 @@ def test_shared_scheme_builds_the_target_and_runs_it_optimised(objects: dict[str
     assert {reference.get("ReferencedContainer") for reference in references} == {f"container:{PROJECT.name}"}
     launch = scheme.find("LaunchAction")
     # A study of a debug build would time the lack of optimisation.
-    assert launch is not None and launch.get("buildConfiguration") == "Release"
+    assert launch is not None
+    assert launch.get("buildConfiguration") == "Release"
     workspace = ElementTree.parse(PROJECT / "project.xcworkspace/contents.xcworkspacedata")
     assert [entry.get("location") for entry in workspace.iter("FileRef")] == ["self:"]
 
@@ -308,7 +318,10 @@ def test_app_holds_views_and_nothing_that_the_kit_could_hold(sources: dict[str, 
         for declared, conforms in re.findall(r"\b(?:struct|enum)\s+(\w+)\s*:\s*([\w, ]+)", text):
             assert conforms.strip() in {"View", "App", "Hashable"}, f"{name}: {declared} is no view"
         assert re.findall(r"\b(?:struct|enum)\s+(\w+)\s*\{", text) == [], f"{name}: a type that is no view"
-        calls = r"\b(?:FileManager|JSONDecoder|JSONEncoder|DispatchQueue|UserDefaults|MLModel|URLSession|Data)\b|\.detached\b"
+        calls = (
+            r"\b(?:FileManager|JSONDecoder|JSONEncoder|DispatchQueue|UserDefaults|MLModel|URLSession|Data)\b|"
+            r"\.detached\b"
+        )
         assert re.findall(calls, text) == [], f"{name}: work of the kit's"
         assert re.findall(r"\b(?:for|while|repeat|do|catch|try)\b(?!:)", text) == [], f"{name}: a loop or a recovery"
         assert len(text.splitlines()) <= 120, f"{name} is no small view"
@@ -388,7 +401,19 @@ VALUES = {
     "StudyRow": "StudyRow",
 }
 # Those of a protocol or of the standard library, which the kit's own symbols do not have.
-INHERITED = {"allCases", "rawValue", "isEmpty", "first", "count", "indices", "map", "Contents", "State", "Reply", "Files"}
+INHERITED = {
+    "allCases",
+    "rawValue",
+    "isEmpty",
+    "first",
+    "count",
+    "indices",
+    "map",
+    "Contents",
+    "State",
+    "Reply",
+    "Files",
+}
 
 
 class Kit:

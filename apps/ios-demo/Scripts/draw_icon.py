@@ -1,6 +1,6 @@
 """Draws the app's icon, 1024 x 1024 without transparency: lines of a text, a part of one of them marked.
 
-    python apps/ios-demo/Scripts/draw_icon.py
+python apps/ios-demo/Scripts/draw_icon.py
 """
 
 import struct

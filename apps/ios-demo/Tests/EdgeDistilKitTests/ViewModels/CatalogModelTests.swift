@@ -43,6 +43,28 @@ import XCTest
         XCTAssert(problems.contains { $0.contains("edge_distil.json") || $0.contains("broken") }, "\(problems)")
     }
 
+    func testEveryPrecisionOfABundledModelIsAnEntryTheLargestModelFirst() async throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let models = folder.appendingPathComponent("Models")
+        let larger = ArtifactFolder.config.replacingOccurrences(of: "\"n_layers\": 2", with: "\"n_layers\": 4")
+        _ = try ArtifactFolder(in: models, name: "a", packages: ["model.mlpackage", "model_int8.mlpackage"])
+        _ = try ArtifactFolder(in: models, name: "b", config: larger)
+        _ = try ArtifactFolder(in: models, name: "c", packages: ["mine.mlpackage"])
+        try Data("[]".utf8).write(to: folder.appendingPathComponent("passages.json"))
+
+        let contents = CatalogModel.Contents(folder: folder)
+        XCTAssertEqual(contents.problems, [])
+        XCTAssertEqual(contents.models.map(\.id), ["b/fp16", "a/fp16", "a/int8", "c/unnamed"])
+        XCTAssertEqual(contents.models[2].bytes, 2 + "weights of model_int8.mlpackage".utf8.count)
+        #if !canImport(CoreML)
+            do {
+                _ = try await contents.models[0].open(.all)
+                XCTFail("opened without Core ML")
+            } catch { XCTAssertEqual(Problem(error).description, "b needs Core ML.") }
+        #endif
+    }
+
     func testSummaryTellsWhatIsKnown() async {
         let locale = Locale(identifier: "en_US")
         func entry(_ parameters: Int?) -> ModelEntry {
