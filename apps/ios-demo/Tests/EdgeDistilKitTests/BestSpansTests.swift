@@ -20,6 +20,14 @@ final class BestSpansTests: XCTestCase {
         XCTAssertEqual(spans.ranked.map(\.place), [0..<1, 0..<3, 0..<5, 2..<3, 2..<5, 4..<5])
     }
 
+    func testOfManyEqualSpansOfOneWidthTheEarlierAreKept() throws {
+        // A token more costs 1, so that those of one token are all the best, and 25 of them alike.
+        let rising = (0..<28).map { Float($0) }
+        let spans = try best([(window(tokens: 25), rising, rising.map { -$0 })], of: String(repeating: "a ", count: 25))
+        XCTAssertEqual(spans.ranked.map(\.place), (0..<20).map { 2 * $0..<2 * $0 + 1 })
+        XCTAssertEqual(spans.ranked.map(\.logit), [Double](repeating: 0, count: 20))
+    }
+
     func testTheEmptyAnswersLogitIsTheLeastOverWindows() throws {
         let first: [Float] = [3, 0, 0, 0], second: [Float] = [1, 0, 0, 0]
         let spans = try best([(window(tokens: 1), first, first), (window(tokens: 1), second, second)], of: "a")

@@ -1,5 +1,7 @@
 /// The generated tables, unpacked once for fast look-ups.
-struct UnicodeData: Sendable {
+///
+/// They stand in memory that is never written again and never freed, so that a look-up counts no references.
+struct UnicodeData: @unchecked Sendable {
     static let shared = UnicodeData()
 
     /// What a scalar is to BERT's normaliser and its splitting; bits as `Scripts/write_unicode_tables.py` writes them.
@@ -24,12 +26,15 @@ struct UnicodeData: Sendable {
     }
 
     /// A map from scalars to short sequences of scalars, by binary search.
-    struct Mapping: Sendable {
-        private var keys: ContiguousArray<UInt32> = []
-        private var starts: ContiguousArray<Int> = [0]
-        private var scalars: ContiguousArray<UInt32> = []
+    struct Mapping: @unchecked Sendable {
+        private let keys: UnsafeBufferPointer<UInt32>
+        private let starts: UnsafeBufferPointer<Int>
+        private let scalars: UnsafeBufferPointer<UInt32>
 
         init(_ packed: StaticString) {
+            var keys: [UInt32] = []
+            var starts = [0]
+            var scalars: [UInt32] = []
             var numbers = PackedNumbers(packed)
             var key: UInt32 = 0
             while let distance = numbers.next(), let count = numbers.next() {
@@ -38,28 +43,37 @@ struct UnicodeData: Sendable {
                 for _ in 0..<count { scalars.append(numbers.next()!) }
                 starts.append(scalars.count)
             }
+            self.keys = keys.immortal()
+            self.starts = starts.immortal()
+            self.scalars = scalars.immortal()
         }
 
         /// What `scalar` maps to: nothing where it is no key.
-        subscript(scalar: UInt32) -> Slice<ContiguousArray<UInt32>> {
+        subscript(scalar: UInt32) -> UnsafeBufferPointer<UInt32> {
             let index = keys.lastIndex(notAbove: scalar)
-            guard index >= 0, keys[index] == scalar else { return Slice(base: scalars, bounds: 0..<0) }
-            return Slice(base: scalars, bounds: starts[index]..<starts[index + 1])
+            guard index >= 0, keys[index] == scalar else { return UnsafeBufferPointer(rebasing: scalars[..<0]) }
+            return UnsafeBufferPointer(rebasing: scalars[starts[index]..<starts[index + 1]])
         }
     }
 
     /// A number for each scalar of some ranges, by binary search.
-    struct Ranges: Sendable {
-        private var firsts: ContiguousArray<UInt32> = []
-        private var ends: ContiguousArray<UInt32> = []
-        private var values: ContiguousArray<UInt32> = []
+    struct Ranges: @unchecked Sendable {
+        private let firsts: UnsafeBufferPointer<UInt32>
+        private let ends: UnsafeBufferPointer<UInt32>
+        private let values: UnsafeBufferPointer<UInt32>
 
         init(_ packed: StaticString) {
+            var firsts: [UInt32] = []
+            var ends: [UInt32] = []
+            var values: [UInt32] = []
             PackedNumbers.forEachRange(packed) { first, end, value in
                 firsts.append(first)
                 ends.append(end)
                 values.append(value)
             }
+            self.firsts = firsts.immortal()
+            self.ends = ends.immortal()
+            self.values = values.immortal()
         }
 
         /// The number of `scalar`, 0 outside the ranges.
@@ -70,8 +84,8 @@ struct UnicodeData: Sendable {
     }
 
     // Classes in blocks of 256 scalars, of which most are alike and stored once.
-    private let blockStarts: ContiguousArray<UInt32>
-    private let blocks: ContiguousArray<UInt8>
+    private let blockStarts: UnsafeBufferPointer<UInt32>
+    private let blocks: UnsafeBufferPointer<UInt8>
     private let decompositions = Mapping(UnicodeTables.decompositions)
     /// Lower-case forms of scalars of class `lowers`. They depend on the scalar alone: Σ is σ at the end of a word too.
     let lowercase = Mapping(UnicodeTables.lowercase)
@@ -80,10 +94,10 @@ struct UnicodeData: Sendable {
     private let wordCharacters = Ranges(UnicodeTables.wordCharacters)
 
     private init() {
-        var classes = ContiguousArray<UInt8>()
-        var blockStarts = ContiguousArray<UInt32>()
+        var classes: [UInt8] = []
+        var blockStarts: [UInt32] = []
         var uniform: [UInt8: UInt32] = [:]
-        var block = ContiguousArray<UInt8>(repeating: 0, count: 256)
+        var block = [UInt8](repeating: 0, count: 256)
         var filled = 0
 
         func fill(_ count: Int, with value: UInt8) {
@@ -116,10 +130,11 @@ struct UnicodeData: Sendable {
             end = last
         }
         fill(0x110000 - Int(end), with: 0)
-        self.blocks = classes
-        self.blockStarts = blockStarts
+        self.blocks = classes.immortal()
+        self.blockStarts = blockStarts.immortal()
     }
 
+    @inline(__always)
     func classOf(_ scalar: UInt32) -> Class {
         Class(rawValue: blocks[Int(blockStarts[Int(scalar >> 8)]) + Int(scalar & 0xFF)])
     }
@@ -171,7 +186,16 @@ struct PackedNumbers {
     }
 }
 
-extension ContiguousArray<UInt32> {
+extension Array {
+    /// A copy that is never freed.
+    fileprivate func immortal() -> UnsafeBufferPointer<Element> {
+        let copy = UnsafeMutableBufferPointer<Element>.allocate(capacity: count)
+        _ = copy.initialize(from: self)
+        return UnsafeBufferPointer(copy)
+    }
+}
+
+extension UnsafeBufferPointer<UInt32> {
     /// The index of the last element of ascending ones that is not above `value`, -1 where all are.
     fileprivate func lastIndex(notAbove value: UInt32) -> Int {
         var low = -1

@@ -267,9 +267,8 @@ struct WordScanner {
         _ scalar: UInt32, _ kind: UnicodeData.Class, _ source: Range<Int32>, into tokens: inout TokenBuffer
     ) {
         if normalizer.lowercases, kind.contains(.lowers) {
-            for lowered in UnicodeData.shared.lowercase[scalar] {
-                place(lowered, UnicodeData.shared.classOf(lowered), source, into: &tokens)
-            }
+            let unicode = UnicodeData.shared
+            for lowered in unicode.lowercase[scalar] { place(lowered, unicode.classOf(lowered), source, into: &tokens) }
         } else {
             place(scalar, kind, source, into: &tokens)
         }
