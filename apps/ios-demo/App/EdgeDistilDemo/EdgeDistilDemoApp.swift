@@ -1,0 +1,8 @@
+import SwiftUI
+
+@main
+struct EdgeDistilDemoApp: App {
+    var body: some Scene {
+        WindowGroup { RootView() }
+    }
+}

@@ -1,0 +1,23 @@
+import Foundation
+
+/// An error as it is shown: what is wrong, and what to do about it where the error says so.
+public struct Problem: Error, Equatable, Sendable {
+    public let description: String
+    public let suggestion: String?
+
+    public init(description: String, suggestion: String? = nil) {
+        self.description = description
+        self.suggestion = suggestion
+    }
+
+    public init(_ error: any Error) {
+        if let problem = error as? Problem {
+            self = problem
+        } else {
+            let localized = error as? any LocalizedError
+            self.init(
+                description: localized?.errorDescription ?? error.localizedDescription,
+                suggestion: localized?.recoverySuggestion)
+        }
+    }
+}
