@@ -13,7 +13,8 @@ from typing import Any
 
 from edge_distil.checkpoints import versions
 from edge_distil.machine import describe_machine
-from edge_distil.report.tables import BENCH_HEADERS, bench_rows, between_marks, markdown, megabytes
+from edge_distil.report import latency
+from edge_distil.report.tables import between_marks, markdown, megabytes
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks/results/real-run.json"
@@ -94,8 +95,7 @@ def tables(result: dict[str, Any]) -> str:
         ("Files", ("file", "precision", "size"), files),
         (
             f"Latency, batch 1, {result['bench']['threads']} threads",
-            BENCH_HEADERS,
-            bench_rows(result["bench"]),
+            *latency.times(result["bench"]),
         ),
     ]
     return "\n".join(f"### {title}\n\n{markdown(headers, rows)}" for title, headers, rows in parts)
