@@ -140,6 +140,25 @@ def _options(context: typer.Context) -> dict[str, Any]:
     return {name: plain(value) for name, value in context.params.items() if name not in _RUN_OPTIONS}
 
 
+def _check_inputs(*models: str | Path | None, data: Path | None = None) -> None:
+    """Refuse models and a file of data that are not there, before seconds of imports for a slip of the pen."""
+    from edge_distil.checkpoints import check_folder
+
+    for model in models:
+        if model is not None:
+            check_folder(model)
+    if data is not None and not data.exists():
+        raise UserError(f"{data}: no such file", "check the path")
+
+
+def _check_written(output: Path | None, overwrite: bool) -> None:
+    """Refuse an output that is there already, as early."""
+    from edge_distil.checkpoints import check_output
+
+    if output is not None:
+        check_output(output, overwrite)
+
+
 def _choice(option: str, value: str, *choices: str) -> Any:
     if value not in choices:
         raise UserError(f"{option} {value}: unknown", f"choose one of: {', '.join(choices)}")
@@ -161,7 +180,6 @@ def _corpus_training(context: typer.Context) -> Any:
 
     from edge_distil.distillation.corpus_trainer import CorpusTraining
 
-    _choice("--precision", context.params["precision"], "auto", "fp32", "bf16")
     return CorpusTraining(**{field.name: context.params[field.name] for field in fields(CorpusTraining)})
 
 
@@ -259,6 +277,8 @@ def pretrain(
 
     Example: edge-distil pretrain --from my-encoder --corpus books.txt.gz --output runs/teacher
     """
+    _choice("--precision", precision, "auto", "fp32", "bf16")
+    _check_inputs(from_encoder)
     from edge_distil import stages
 
     result = stages.pretrain(
@@ -335,6 +355,10 @@ def train(
 
     Example: edge-distil train --teacher runs/teacher --corpus books.txt.gz --output runs/student
     """
+    _choice("--precision", precision, "auto", "fp32", "bf16")
+    _choice("--ce-on", ce_on, "all", "masked")
+    _choice("--init", init, "teacher", "random")
+    _check_inputs(teacher)
     from edge_distil import stages
     from edge_distil.distillation.trainer import LossWeights
 
@@ -349,9 +373,9 @@ def train(
             alpha_mlm,
             alpha_cos,
             alpha_mse,
-            _choice("--ce-on", ce_on, "all", "masked"),
+            ce_on,  # type: ignore[arg-type]
         ),
-        init=_choice("--init", init, "teacher", "random"),
+        init=init,  # type: ignore[arg-type]
         layers=_layers(layers),
         fold_token_types=fold_token_types,
         rare_words=rare_words,
@@ -434,13 +458,14 @@ def finetune(
     """
     from dataclasses import fields
 
-    from edge_distil import stages
-    from edge_distil.tasks.finetuning import FineTuning
-
     _task(task, "glue")
     _choice("--precision", precision, "auto", "fp32", "bf16")
     if squad_v2 and task != "squad":
         raise UserError(f"--squad-v2 and --task {task} do not go together", "leave one of them out")
+    _check_inputs(model, teacher, data=data if task == "squad" else None)
+    from edge_distil import stages
+    from edge_distil.tasks.finetuning import FineTuning
+
     output = output or Path("runs") / ("qa" if task == "squad" else task)
     of_user = {field.name for field in fields(FineTuning)} & context.params.keys()
     settings: dict[str, Any] = {
@@ -515,8 +540,6 @@ def evaluate(
 
     Example: edge-distil evaluate runs/qa --data dev-v1.1.json --write-predictions predictions.json --errors 10
     """
-    from edge_distil.tasks import evaluation
-
     _task(task)
     if predictions and model:
         raise UserError("a model and --predictions do not go together", "leave one of them out")
@@ -534,6 +557,12 @@ def evaluate(
                 f"{given[0]} and --predictions do not go together",
                 f"a file of predictions has no scores: leave {given[0]} out, or give a model",
             )
+    if not predictions:
+        _check_inputs(model)
+    if task == "squad":
+        _check_inputs(data=data)
+    from edge_distil.tasks import evaluation
+
     extras: dict[str, Any] = {
         "batch_size": batch_size,
         "errors": errors,
@@ -669,6 +698,7 @@ def ask(
         text = _read_passage(passage)
     if not question.strip():
         raise UserError("the question is empty", "write a question between the quotes")
+    _check_inputs(model)
     answerer = _open(model, precision, threads, null_threshold, max_length=max_length, doc_stride=doc_stride)
     answerer.unanswerable = answerer.decoding.null_threshold is not None
     answers = answerer.ask(question, text, n_best=n_best)
@@ -771,11 +801,6 @@ def export(
 
     Example: edge-distil export runs/qa --precision int8 --target arm64 --eval dev-v1.1.json --output runs/qa-onnx
     """
-    import exporters
-    from edge_distil.console import note
-    from edge_distil.starter import teacher_folder
-    from exporters.coreml.plan import PRECISIONS, parse_lengths, precisions_for
-
     _choice("--format", format, "onnx", "coreml", "openvino")
     _choice("--target", target, "x86", "arm64", "web", "generic")
     _choice("--quantization", quantization, "dynamic", "static")
@@ -790,6 +815,18 @@ def export(
         _refuse_given(context, ["ios", "layout", "lengths"], "coreml", format)
     if format == "openvino":
         _refuse_given(context, ["precision"], "onnx or coreml", format)
+    if calibration and format == "onnx" and quantization == "dynamic":
+        raise UserError("--calibration needs --quantization static", "add it, or leave --calibration out")
+    if lengths and _given(context, "max_length"):
+        raise UserError("--max-length is one length, --lengths are several", "leave one of them out")
+    if task is None:
+        _check_inputs(model, data=data)
+    _check_written(output, overwrite)
+    import exporters
+    from edge_distil.console import note
+    from edge_distil.starter import teacher_folder
+    from exporters.coreml.plan import PRECISIONS, parse_lengths, precisions_for
+
     taken = precisions_for(ios) if format == "coreml" else ["fp32", "fp16", "int8", "int4"]  # type: ignore[arg-type]
     known = PRECISIONS if format == "coreml" else taken
     if precision not in (None, "all", *known):
@@ -797,12 +834,8 @@ def export(
             f"--precision {precision}: unknown for --format {format}", f"choose one of: {', '.join(known)}, all"
         )
     chosen = taken if precision == "all" else [precision] if precision else None
-    if calibration and format == "onnx" and quantization == "dynamic":
-        raise UserError("--calibration needs --quantization static", "add it, or leave --calibration out")
     if calibration and format == "coreml" and "w8a8" not in (chosen or []):
         raise UserError("--calibration needs --precision w8a8", "add it, or leave --calibration out")
-    if lengths and _given(context, "max_length"):
-        raise UserError("--max-length is one length, --lengths are several", "leave one of them out")
     folder = model or teacher_folder("question-answering")
     labelled = None
     if task:
@@ -912,6 +945,9 @@ def verify(
 
     Example: edge-distil verify runs/qa-onnx --data dev-v1.1.json
     """
+    if artifact is not None and not artifact.is_dir():
+        raise UserError(f"{artifact}: no such folder", "give the folder of a checkpoint or of an export")
+    _check_inputs(data=data)
     from edge_distil import verification
     from edge_distil.console import note
     from edge_distil.starter import teacher_folder

@@ -169,9 +169,11 @@ def test_checkpoint_is_run_by_torch_plain_and_compiled_and_exports_by_their_own(
     def found(folder: Path, **options: Any) -> list[tuple[str, str | None]]:
         return [(setup.runtime, setup.precision) for setup in setups_of(folder, **options)]
 
-    both = [(runtime, precision) for runtime in ("torch", "torch.compile") for precision in ("fp32", "bf16")]
-    assert found(bert_qa) == both
-    assert found(bert_qa, device="cuda") == both
+    by_default = [("torch", "fp32"), ("torch", "bf16"), ("torch.compile", "fp32")]
+    assert found(bert_qa) == by_default
+    assert found(bert_qa, device="cuda") == by_default
+    compiled = [("torch.compile", "fp32"), ("torch.compile", "bf16")]
+    assert found(bert_qa, runtimes=["torch.compile"]) == compiled
     assert found(bert_qa, runtimes=["torch"], precisions=["fp32"]) == [("torch", "fp32")]
     assert found(graphs) == [("onnxruntime", "int8"), ("onnxruntime", "fp32")]
     (setup,) = setups_of(bert_qa, name="BERT", runtimes=["torch"], precisions=["fp32"])

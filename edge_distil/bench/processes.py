@@ -131,6 +131,10 @@ def measure_apart(
     workers: list[Worker] = []
     left_out: list[dict[str, Any]] = []
     started: list[Worker] = []
+    for setup in setups if tokens else ():
+        config = Path(setup.folder) / "config.json"
+        if config.is_file() and tokens:
+            check_length(Path(setup.folder), tokens, "--tokens")
     try:
         for setup in setups:
             note(f"opening {setup}")
@@ -153,8 +157,6 @@ def measure_apart(
         for worker in workers:
             if chosen:
                 check_tokens(worker.setup.model, worker.setup.runtime, worker.opened["lengths"], chosen)
-                if not worker.setup.random_weights and (Path(worker.setup.folder) / "config.json").is_file():
-                    check_length(Path(worker.setup.folder), chosen, "--tokens")
             worker.prepare(questions, chosen)
         note(f"warming up {len(workers)} contenders")
         total = len(workers) * repeats * len(questions)

@@ -86,7 +86,7 @@ def setups_of(
         if not folder.is_dir():
             raise UserError(f"{folder}: no such model folder", "give a checkpoint or an export")
         read_manifest(folder)
-    present = [*_checkpoint(folder), *_graphs(folder), *_packages(folder, device, runtimes)]
+    present = [*_checkpoint(folder, {*runtimes, *precisions}), *_graphs(folder), *_packages(folder, device, runtimes)]
     if not present:
         raise UserError(
             f"{folder}: holds no model: no .safetensors, no onnx/, no openvino/, no .mlpackage",
@@ -121,11 +121,13 @@ def setups_of(
 _Found = tuple[str, str | None, int]
 
 
-def _checkpoint(folder: Path) -> list[_Found]:
+def _checkpoint(folder: Path, wanted: Collection[str]) -> list[_Found]:
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if not size:
         return []
-    return [(runtime, precision, size) for runtime in ("torch", "torch.compile") for precision in ("fp32", "bf16")]
+    found: list[_Found] = [("torch", "fp32", size), ("torch", "bf16", size), ("torch.compile", "fp32", size)]
+    # Compiling takes half a minute a model: once, unless more is asked for.
+    return [*found, ("torch.compile", "bf16", size)] if {"torch.compile", "bf16"} & set(wanted) else found
 
 
 def _graphs(folder: Path) -> list[_Found]:
