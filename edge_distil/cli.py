@@ -278,7 +278,9 @@ def pretrain(
     Example: edge-distil pretrain --from my-encoder --corpus books.txt.gz --output runs/teacher
     """
     _choice("--precision", precision, "auto", "fp32", "bf16")
-    _check_inputs(from_encoder)
+    if not resume:  # what is finished is given again, whatever became of its inputs
+        _check_written(output, overwrite)
+        _check_inputs(from_encoder)
     from edge_distil import stages
 
     result = stages.pretrain(
@@ -358,7 +360,9 @@ def train(
     _choice("--precision", precision, "auto", "fp32", "bf16")
     _choice("--ce-on", ce_on, "all", "masked")
     _choice("--init", init, "teacher", "random")
-    _check_inputs(teacher)
+    if not resume:  # what is finished is given again, whatever became of its inputs
+        _check_written(output, overwrite)
+        _check_inputs(teacher)
     from edge_distil import stages
     from edge_distil.distillation.trainer import LossWeights
 
@@ -462,11 +466,13 @@ def finetune(
     _choice("--precision", precision, "auto", "fp32", "bf16")
     if squad_v2 and task != "squad":
         raise UserError(f"--squad-v2 and --task {task} do not go together", "leave one of them out")
+    output = output or Path("runs") / ("qa" if task == "squad" else task)
+    if task != "glue":
+        _check_written(output, overwrite)
     _check_inputs(model, teacher, data=data if task == "squad" else None)
     from edge_distil import stages
     from edge_distil.tasks.finetuning import FineTuning
 
-    output = output or Path("runs") / ("qa" if task == "squad" else task)
     of_user = {field.name for field in fields(FineTuning)} & context.params.keys()
     settings: dict[str, Any] = {
         "model": model,
