@@ -11,14 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_distil.checkpoints import versions
-from edge_distil.machine import describe_machine
-from edge_distil.report import latency
-from edge_distil.report.tables import between_marks, markdown, megabytes
+import result_files
 
-ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks/results/real-run.json"
-DOCUMENT = ROOT / "docs/real-run.md"
+from edge_distil.report import latency
+from edge_distil.report.tables import markdown, megabytes
+
 TRAINING = {
     "pretrain": "pretrain: a masked-LM head for the encoder",
     "train": "train: the student",
@@ -43,10 +40,6 @@ def collect(runs: Path) -> dict[str, Any]:
         return json.loads((runs / f"{name}.json").read_text(encoding="utf-8"))
 
     return {
-        "study": "real-run",
-        "command": "benchmarks/real_run.sh",
-        "machine": describe_machine(),
-        "versions": versions(),
         "training": {name: read(name) for name in TRAINING},
         "scores": {name: read(f"evaluate-{name}") for name in SCORED},
         "exports": {name: read(name) for name in EXPORTS},
@@ -103,10 +96,14 @@ def tables(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Write the result file and the document's tables."""
-    result = collect(Path(sys.argv[1]))
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    between_marks(DOCUMENT, "tables", tables(result))
+    results = collect(Path(sys.argv[1]))
+    result = result_files.write("real-run", command="benchmarks/real_run.sh", seeds=[0], results=results)
+    result_files.write_blocks(blocks(result))
+
+
+def blocks(result: dict[str, Any]) -> result_files.Blocks:
+    """What the document holds of the result file."""
+    return {("docs/real-run.md", "tables"): tables(result["results"])}
 
 
 if __name__ == "__main__":

@@ -57,10 +57,21 @@ def between_marks(document: Path, name: str, text: str) -> None:
 
     Raises ValueError where a mark is missing.
     """
-    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
     content = document.read_text(encoding="utf-8")
-    first, last = content.index(begin) + len(begin), content.index(end)
+    first, last = _place(content, name)
     document.write_text(f"{content[:first]}\n{text.strip(chr(10))}\n{content[last:]}", encoding="utf-8")
+
+
+def marked(content: str, name: str) -> str:
+    """What stands between the two marks in a Markdown text, without the empty lines around it. Raises ValueError."""
+    first, last = _place(content, name)
+    return content[first:last].strip("\n")
+
+
+def _place(content: str, name: str) -> tuple[int, int]:
+    begin = f"<!-- {name} -->\n"
+    first = content.index(begin) + len(begin)
+    return first, content.index(f"\n<!-- end of {name} -->", first - 1)
 
 
 def _is_numeric(rows: Sequence[Sequence[str]], column: int) -> bool:
