@@ -25,7 +25,8 @@ SCRIPTS = {
 
 
 def studies() -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Each script and what its result file holds. A script has `blocks`, and `plots` where it draws."""
+    """Each script and what its result file holds. A script has `blocks`, `plots` where it draws, and `prose`
+    where a text around its tables has figures of theirs: a person changes those, and a test says where."""
     for name, script in SCRIPTS.items():
         if result_files.path_of(name).is_file():
             yield importlib.import_module(script), result_files.read(name)

@@ -38,5 +38,16 @@ def block(measured: dict[str, Any]) -> str:
     return "\n".join(f"    {line}".rstrip() for line in lines)
 
 
+def prose(result: dict[str, Any]) -> result_files.Prose:
+    """What the README says of the machine below the table."""
+    versions = result["versions"]
+    torch, onnxruntime = versions["torch"].partition("+")[0], versions["onnxruntime"]
+    return {
+        "README.md": [
+            f"{result['machine']['cores']}-core Intel Xeon with AMX, torch {torch}, onnxruntime {onnxruntime}"
+        ]
+    }
+
+
 if __name__ == "__main__":
     main()

@@ -91,6 +91,9 @@ def command_line() -> str:
 # What stands between two marks of a document, by the document's path in the repository and the name of the marks.
 Blocks = dict[tuple[str, str], str]
 
+# What the text of a document must say, word for word, because a result file says so: fragments by document.
+Prose = dict[str, list[str]]
+
 
 def write_blocks(blocks: Blocks) -> None:
     """Put every block into its document."""

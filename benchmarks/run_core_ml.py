@@ -89,5 +89,11 @@ def blocks(result: dict[str, Any]) -> result_files.Blocks:
     return {("docs/run-core-ml-anywhere.md", "run-core-ml"): markdown(header, cells)}
 
 
+def prose(result: dict[str, Any]) -> result_files.Prose:
+    """What the document says of the machine below the table."""
+    cores, torch = result["machine"]["cores"], result["versions"]["torch"].partition("+")[0]
+    return {"docs/run-core-ml-anywhere.md": [f"{cores}-core Intel Xeon with AMX, torch {torch}, two threads"]}
+
+
 if __name__ == "__main__":
     main()

@@ -1072,7 +1072,7 @@ def bench(
                 folders = _random_shapes(Path(scratch), device, asked, chosen)
                 for name, folder in folders.items():
                     setups += setups_of(folder, name=name, random_weights=True, **chosen)
-            with progress("measuring", 1) as advance:
+            with progress("measuring", len(setups) * repeats * len(asked)) as advance:
                 found = measure_apart(
                     setups,
                     asked,
@@ -1084,7 +1084,7 @@ def bench(
                     seed=seed,
                     strict=bool(runtime),
                     note=note,
-                    progress=lambda done, total: advance(done / total),
+                    progress=advance,
                 )
         report = _bench_report(
             found, threads, asked, device=device, data=str(data or "starter set"), repeats=repeats, seed=seed, load=load

@@ -81,7 +81,7 @@ def test_median_percentile_and_ratio_are_those_worked_out_by_hand(folder: Path, 
     slow = FakeRuntime(folder, clock, [0.001, 0.002, 0.003, 0.004])
     fast = FakeRuntime(folder, clock, [0.001, 0.001, 0.001, 0.001])
     contenders = [Contender("slow", slow), Contender("fast", fast, random_weights=True)]
-    rows = measure(contenders, questions[:2], threads=1, repeats=2, warmup=0, clock=clock)
+    rows = measure(contenders, questions[:2], threads=1, tokens=64, repeats=2, warmup=0, clock=clock)
     assert [(row["model"], row["tokenization"]) for row in rows] == [
         ("slow", True),
         ("fast", True),
@@ -247,10 +247,41 @@ def test_paired_ratio_is_narrower_than_either_median() -> None:
     mood = chance.uniform(1, 3, size=40)
     units_UK = statistics.units(40, 8, one_length=True)
     one, two = (statistics.resampled_medians(factor * mood, units_UK) for factor in (1, 2))
-    assert statistics.interval(two / one) == pytest.approx([2, 2])
-    low, high = statistics.interval(one)
+    assert statistics.interval(two / one, units_UK) == pytest.approx([2, 2])
+    low, high = statistics.interval(one, units_UK) or (0, 0)
     assert low < standard.median(mood) < high
     assert high / low > 1.1
+
+
+def test_three_units_have_no_interval(folder: Path, questions: list[Question]) -> None:
+    contender = Contender("model", FakeRuntime(folder, Clock(), [0.1]))
+    contender.runtime.clock = clock = Clock()  # type: ignore[attr-defined]
+    for count, has_interval in ((3, False), (4, True)):
+        options = {"threads": 1, "tokens": 32, "repeats": 1, "warmup": 0, "clock": clock}
+        row = measure([contender], questions[:count], **options)[0]  # type: ignore[arg-type]
+        assert (row["ratio_interval"] is not None) == has_interval
+
+
+def test_device_is_waited_for_before_the_clock_starts_and_before_it_stops(
+    folder: Path, questions: list[Question]
+) -> None:
+    clock, waited = Clock(), []
+
+    class Device(FakeRuntime):
+        def __call__(self, input_ids_BL: np.ndarray, attention_mask_BL: np.ndarray) -> dict[str, np.ndarray]:
+            waited.append("called")  # returns at once, and the device works on
+            return super().__call__(input_ids_BL, attention_mask_BL)
+
+    def synchronize() -> None:
+        clock.now += 0.25
+        waited.append("waited")
+
+    time_call = latency.timer(
+        "m", Device(folder, clock, [0.0]), questions[:1], 32, clock=clock, synchronize=synchronize
+    )
+    call = time_call(0)
+    assert waited == ["waited", "called", "waited"]
+    assert (call.text_to_logits, call.ids_to_logits) == (0.25, 0.25)
 
 
 def test_interval_covers_the_true_median_about_as_often_as_it_says() -> None:
@@ -258,8 +289,8 @@ def test_interval_covers_the_true_median_about_as_often_as_it_says() -> None:
     hits = 0
     for _ in range(200):
         sample = chance.exponential(size=40)
-        drawn = statistics.resampled_medians(sample, statistics.units(40, 8, one_length=True))
-        low, high = statistics.interval(drawn)
+        units_UK = statistics.units(40, 8, one_length=True)
+        low, high = statistics.interval(statistics.resampled_medians(sample, units_UK), units_UK) or (0, 0)
         hits += low <= np.log(2) <= high
     assert 0.88 <= hits / 200 <= 0.99
 

@@ -114,6 +114,17 @@ def test_plots_were_drawn_from_what_the_result_files_hold(studies: list[tuple[An
         assert plot.digest.encode() in (ROOT / path).read_bytes(), f"{path}: run make docs-figures"
 
 
+def test_text_around_the_tables_says_what_the_result_files_say(studies: list[tuple[Any, dict[str, Any]]]) -> None:
+    compared = 0
+    for script, result in studies:
+        for document, fragments in getattr(script, "prose", lambda _: {})(result).items():
+            text = " ".join((ROOT / document).read_text(encoding="utf-8").split())
+            for fragment in fragments:
+                assert fragment in text, f"{document} does not say: {fragment}"
+                compared += 1
+    assert compared >= 10
+
+
 def test_figure_that_differs_from_its_file_is_found(studies: list[tuple[Any, dict[str, Any]]]) -> None:
     script, result = next((script, result) for script, result in studies if result["study"] == "core-ml")
     changed = copy.deepcopy(result)

@@ -223,8 +223,8 @@ def rows(
     Each is what `named` says of the contender, and: `tokens` (the length of an input, the lower median where they
     differ), `tokenization`, `median_ms`, `p90_ms` and `p99_ms` (linearly interpolated), `ratio` (its median over the
     first contender's with the same `tokenization`), `median_interval_ms` and `ratio_interval` ([low, high], 95 %, by
-    bootstrap over whole turns: see `statistics.units`), `calls`, `times_ms` (of every call, question after question,
-    repeat after repeat), `spread` (see `statistics.spread`) and `warmup`, the calls before that.
+    bootstrap over `statistics.units`; None for fewer than four), `calls`, `times_ms` (of every call, question after
+    question, repeat after repeat), `spread` (see `statistics.spread`) and `warmup`, the calls before that.
     """
     lengths = [[call.tokens for call in each.calls] for each in measured]
     one_length = all(tokens == lengths[0][0] for of_contender in lengths for tokens in of_contender)
@@ -246,8 +246,8 @@ def rows(
                     "p90_ms": statistics.percentile(times_T, 90),
                     "p99_ms": statistics.percentile(times_T, 99),
                     "ratio": median(times_T) / first_median,
-                    "median_interval_ms": statistics.interval(medians_D),
-                    "ratio_interval": statistics.interval(medians_D / first_D),
+                    "median_interval_ms": statistics.interval(medians_D, units_UK),
+                    "ratio_interval": statistics.interval(medians_D / first_D, units_UK),
                     "calls": len(times_T),
                     "warmup": each.warmup,
                     "spread": statistics.spread(times_T, tokens_T),

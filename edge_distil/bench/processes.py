@@ -112,7 +112,7 @@ def measure_apart(
     seed: int = 0,
     strict: bool = False,
     note: Callable[[str], None] = lambda line: None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int], None] = lambda calls_done: None,
 ) -> dict[str, Any]:
     """Time every setup on every question, each in a process of its own, taking turns as `take_turns` says.
 
@@ -159,14 +159,13 @@ def measure_apart(
                 check_tokens(worker.setup.model, worker.setup.runtime, worker.opened["lengths"], chosen)
             worker.prepare(questions, chosen)
         note(f"warming up {len(workers)} contenders")
-        total = len(workers) * repeats * len(questions)
         measured = take_turns(
             workers,
             len(questions),
             repeats=repeats,
             warmup=warmup,
             pause=lambda: time.sleep(_PAUSE_SECONDS),
-            progress=lambda done: progress(done, total),
+            progress=progress,
         )
         ends = [worker.end() for worker in workers]
     finally:

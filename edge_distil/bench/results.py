@@ -31,10 +31,10 @@ def read_results(path: Path) -> dict[str, Any]:
             units_UK = _units(document, row)
             medians_D = statistics.resampled_medians(times, units_UK)
             row.setdefault("p99_ms", statistics.percentile(times, 99))
-            row.setdefault("median_interval_ms", statistics.interval(medians_D))
+            row.setdefault("median_interval_ms", statistics.interval(medians_D, units_UK))
             if len(base.get("times_ms", ())) == len(times):
                 base_D = statistics.resampled_medians(base["times_ms"], units_UK)
-                row.setdefault("ratio_interval", statistics.interval(medians_D / base_D))
+                row.setdefault("ratio_interval", statistics.interval(medians_D / base_D, units_UK))
     return {**document, "source": file.name}
 
 
@@ -127,7 +127,8 @@ def compare(new: Mapping[str, Any], earlier: Mapping[str, Any], *, seed: int = 0
     Returns `source`, `differences` (lines on what else changed: the machine, versions, threads, …), `unmatched` (lines
     on contenders that one of the two lacks) and `changes`: what tells the contender apart, `earlier_ms`, `median_ms`,
     `change` (the new median over the earlier one), its 95 % `interval` and a `verdict`: "faster" or "slower" where the
-    interval has no 1 in it, "no clear change" where it has; None for both where a file has no times of single calls.
+    interval has no 1 in it, "no clear change" where it has; None for both where there
+    are no times of single calls, or too few.
 
     The runs were not made in turns, so that the calls of each are drawn by themselves: the interval holds the noise
     within the two runs, not what the machine was like on either day.
@@ -137,11 +138,15 @@ def compare(new: Mapping[str, Any], earlier: Mapping[str, Any], *, seed: int = 0
     for key in after.keys() & before.keys():
         interval = None
         if after[key].get("times_ms") and before[key].get("times_ms"):
-            drawn = [
-                statistics.resampled_medians(row["times_ms"], _units(document, row), seed=seed + offset)
-                for offset, (document, row) in enumerate(((new, after[key]), (earlier, before[key])))
+            both = [
+                (row["times_ms"], _units(document, row))
+                for document, row in ((new, after[key]), (earlier, before[key]))
             ]
-            interval = statistics.interval(drawn[0] / drawn[1])
+            drawn = [
+                statistics.resampled_medians(times, units_UK, seed=seed + offset)
+                for offset, (times, units_UK) in enumerate(both)
+            ]
+            interval = statistics.interval(drawn[0] / drawn[1], min((units_UK for _, units_UK in both), key=len))
         changes.append(
             {
                 **dict(zip(_KEYS, key, strict=True)),

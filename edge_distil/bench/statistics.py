@@ -13,6 +13,7 @@ LEVEL = 0.95
 # On an idle machine nine calls in ten stay within a few percent of the median of calls of their length.
 BUSY_SPREAD = 1.25
 _LEAST_GROUP = 3
+_LEAST_UNITS = 4
 
 
 def units(turns: int, questions: int, one_length: bool) -> np.ndarray:
@@ -38,8 +39,10 @@ def resampled_medians(times_T: Sequence[float], units_UK: np.ndarray, *, seed: i
     return np.median(times[units_UK[chosen_DU].reshape(DRAWS, -1)], axis=1)
 
 
-def interval(values_D: np.ndarray) -> list[float]:
-    """The central 95 % of bootstrap draws: [low, high]."""
+def interval(values_D: np.ndarray, units_UK: np.ndarray) -> list[float] | None:
+    """The central 95 % of bootstrap draws: [low, high]. None for fewer than four units, which say nothing of spread."""
+    if len(units_UK) < _LEAST_UNITS:
+        return None
     tail = 50 * (1 - LEVEL)
     return [float(value) for value in np.percentile(values_D, [tail, 100 - tail])]
 

@@ -13,7 +13,7 @@ from edge_distil.report.tables import markdown, megabytes, table
 
 RANDOM_WEIGHTS = "* random weights: its times count, its answers do not"
 _INPUT = "Input text: tokenisation included; ids: the runtime alone"
-_RATIO = "Ratio: to the first row of the same input, in brackets its 95 % interval by bootstrap over turns"
+_RATIO = "Ratio: to the first row of the same input; 95 %: its interval, by bootstrap over turns"
 _COST = (
     "Load: a fresh process opens the model, its runtime's imports included, the files in memory already. Memory: the "
     "most that was resident"
