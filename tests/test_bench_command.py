@@ -100,6 +100,12 @@ def test_output_that_is_there_is_refused_before_anything_is_measured(
     assert "already holds an earlier result" in run_command("bench", graphs, "--output", output).error
 
 
+def test_folder_of_results_is_no_model(measured: tuple[dict[str, Any], Path]) -> None:
+    _, output = measured
+    assert "holds no model" in run_command("bench", output).error
+    assert run_command("evaluate", output).error == f"{output}: is a bench folder of edge-distil, no model"
+
+
 def test_against_itself_nothing_changed(measured: tuple[dict[str, Any], Path]) -> None:
     report, output = measured
     against = compare(report, read_results(output))
