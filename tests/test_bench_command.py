@@ -136,6 +136,23 @@ def test_against_says_what_is_slower_and_what_else_is_not_the_same(measured: tup
     assert 1 < low <= 3 <= high
 
 
+def test_comparison_stands_below_the_table_and_in_the_page(
+    measured: tuple[dict[str, Any], Path], graphs: Path, tmp_path: Path
+) -> None:
+    earlier, _ = measured
+    slowed = copy.deepcopy(earlier)
+    for row in slowed["results"]:
+        row["times_ms"] = [each / 1000 for each in row["times_ms"]]
+        row["median_ms"] /= 1000
+    path, output = tmp_path / "earlier.json", tmp_path / "out"
+    path.write_text(json.dumps(slowed))
+    ended = run_command("bench", graphs, *SHORT, "--tokens", 64, "--against", path, "--output", output)
+    assert ended.status == 0, ended.err  # slower is said, and is no error
+    assert "Against earlier.json" in ended.out
+    assert sum(line.rstrip().endswith("slower") for line in ended.out.splitlines()) == 4
+    assert (output / "README.md").read_text().count("| slower |") == 4
+
+
 def test_earlier_results_without_single_calls_have_no_verdict(measured: tuple[dict[str, Any], Path]) -> None:
     now, _ = measured
     earlier = copy.deepcopy(now)

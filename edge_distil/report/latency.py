@@ -18,6 +18,7 @@ _COST = (
     "Load: a fresh process opens the model, its runtime's imports included, the files in memory already. Memory: the "
     "most that was resident"
 )
+_MOST_UNMATCHED = 6
 _UNITS = {"cpu_only": "CPU", "cpu_and_gpu": "CPU, GPU", "cpu_and_ne": "CPU, NE", "all": "all"}
 
 Row = dict[str, Any]
@@ -168,7 +169,13 @@ def _against_notes(against: Mapping[str, Any]) -> list[str]:
     lines = ["The interval holds the noise within each run, not what else the machine did on either day"]
     if against["differences"]:
         lines = [f"not the same conditions: {'; '.join(against['differences'])}", *lines]
-    return [*lines, *against["unmatched"]]
+    unmatched = against["unmatched"]
+    more = len(unmatched) - _MOST_UNMATCHED
+    return [
+        *lines,
+        *unmatched[:_MOST_UNMATCHED],
+        *([f"and {more} more in one of the two runs alone"] if more > 0 else []),
+    ]
 
 
 def page(report: Mapping[str, Any], *, command: str, chart: str | None = None) -> str:
