@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Where other runtimes are installed for their tests, some 2 GB, outside the checkout.
 ELSEWHERE ?= $(HOME)/.cache/edge-distil/elsewhere
 
-.PHONY: install quickstart test test-elsewhere test-swift lint bench clean
+.PHONY: install quickstart test test-elsewhere test-swift lint bench docs-figures clean
 
 install: .venv/installed
 
@@ -35,6 +35,9 @@ lint: install
 
 bench: install
 	$(BIN)/edge-distil bench
+
+docs-figures: install
+	$(BIN)/python benchmarks/docs_figures.py
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -22,13 +22,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import numpy as np
+import result_files
 
 from edge_distil import starter
 from edge_distil.bench import random_model
-from edge_distil.checkpoints import versions
-from edge_distil.machine import describe_machine
 from edge_distil.models import load_model
-from edge_distil.report.tables import between_marks, markdown
+from edge_distil.report.tables import markdown
 from edge_distil.runtimes.mil import PACKAGES
 from edge_distil.tasks.squad import Question, parse_squad, read_squad
 from exporters import CoreMLOptions, export
@@ -38,9 +37,7 @@ from exporters.coreml.plan import Layout, Precision, precisions_for
 from exporters.encoder import PlainEncoder
 from exporters.parts import calibrated_parts
 
-RESULT = Path(__file__).parent / "results/core-ml.json"
-DOCUMENT = Path(__file__).parent.parent / "docs/coreml.md"
-PLOT = DOCUMENT.with_name("core-ml-precisions.png")
+PLOT = "docs/core-ml-precisions.png"
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 FIGURES = (
     "megabytes",
@@ -119,10 +116,10 @@ def main() -> None:
         print(json.dumps(convert_one(*given.one, given.ios)))
         return
     models = [entry.split("=") for entry in given.model]
-    earlier = json.loads(RESULT.read_text(encoding="utf-8")) if given.only else {}
-    result = {"study": "core-ml", "machine": describe_machine(), "versions": versions(), "questions": given.questions}
+    earlier = result_files.read("core-ml") if given.only else {}
+    questions, result = given.questions, {}
     if given.only == "conversions":
-        result |= {"questions": earlier["questions"], "answers": earlier["answers"]}
+        questions, result["answers"] = earlier["configuration"]["questions"], earlier["results"]["answers"]
     else:
         result["answers"] = []
         for name, folder, *data in models:
@@ -130,7 +127,7 @@ def main() -> None:
             asked = [question for question in asked if question.answers][: given.questions]
             result["answers"] += of_checkpoint(name, Path(folder), asked, given.ios)
     if given.only == "answers":
-        result["conversions"] = earlier["conversions"]
+        result["conversions"] = earlier["results"]["conversions"]
     else:
         result["conversions"] = []
         for name, folder, *_ in [*models, [SHAPE, "distilbert"]]:
@@ -141,12 +138,21 @@ def main() -> None:
                     row = {"model": name, "layout": layout, "precision": precision, "ios": given.ios}
                     result["conversions"].append(row | json.loads(done.stdout.splitlines()[-1]))
                     print(result["conversions"][-1], file=sys.stderr)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    write_document(result)
+    written = result_files.write(
+        "core-ml",
+        command=result_files.command_line(),
+        configuration={"questions": questions, "ios": given.ios},
+        seeds=[0],
+        results=result,
+    )
+    result_files.write_blocks(blocks(written))
+    for path, draw in plots(written).items():
+        draw(result_files.ROOT / path)
 
 
-def write_document(result: dict[str, Any]) -> None:
-    """The tables of docs/coreml.md, and the plot beside it."""
+def blocks(written: dict[str, Any]) -> result_files.Blocks:
+    """The tables of docs/coreml.md."""
+    result = written["results"]
     conversions = {(row["model"], row["precision"], row["layout"]): row for row in result["conversions"]}
     table = []
     for row in result["answers"]:
@@ -164,7 +170,7 @@ def write_document(result: dict[str, Any]) -> None:
             ]
         )
     header = ("model", "package", "MB", "F1", "same answers", "dB", "worst logit error", "seconds", "peak GB")
-    between_marks(DOCUMENT, "core-ml", markdown(header, table))
+    made = {("docs/coreml.md", "core-ml"): markdown(header, table)}
     shapes = [
         [
             f"{row['precision']} {row['layout']}",
@@ -175,11 +181,21 @@ def write_document(result: dict[str, Any]) -> None:
         for row in result["conversions"]
         if row["model"] == SHAPE
     ]
-    between_marks(DOCUMENT, "core-ml-shape", markdown(("package", "MB", "seconds", "peak GB"), shapes))
-    plot([row for row in result["answers"] if row["layout"] == "plain"])
+    made["docs/coreml.md", "core-ml-shape"] = markdown(("package", "MB", "seconds", "peak GB"), shapes)
+    return made
 
 
-def plot(rows: list[dict[str, Any]]) -> None:
+def plots(written: dict[str, Any]) -> result_files.Plots:
+    """The picture in docs/coreml.md."""
+    rows = [
+        {name: row.get(name) for name in ("model", "precision", "megabytes", "f1")}
+        for row in written["results"]["answers"]
+        if row["layout"] == "plain"
+    ]
+    return {PLOT: result_files.Plot(rows, plot)}
+
+
+def plot(rows: list[dict[str, Any]], path: Path, metadata: dict[str, str]) -> None:
     """Size against F1 of the plain layout, a panel for each model."""
     from matplotlib.figure import Figure
 
@@ -192,7 +208,7 @@ def plot(rows: list[dict[str, Any]]) -> None:
         axes.set(title=model, xlabel="megabytes", ylabel="F1", xlim=(0, None))
         axes.margins(0.15)
         axes.grid(alpha=0.3)
-    figure.savefig(PLOT, format="png", dpi=110)
+    figure.savefig(path, format="png", dpi=110, metadata=metadata)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ whole process tree; another reads every block, in order and in random order. Bot
 Peaks are of resident memory, which counts those pages of a memory-mapped file that the process has in use. The system
 can take them back at any time, so for reading, anonymous memory, which it cannot take back, is given apart. Linux only:
 the figures are those of /proc.
-
-Without a text, only the tables of docs/corpus.md are written anew, from the result file.
 """
 
 import argparse
@@ -27,15 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import result_files
 
-from edge_distil.checkpoints import versions
-from edge_distil.machine import describe_machine
 from edge_distil.report.tables import markdown
 
-ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks/results/corpus-memory.json"
-DOCUMENT = ROOT / "docs/corpus.md"
-MARK = "<!-- tables -->"
 ALTERED = 8  # one word in so many
 BAD = b"This document holds a byte that is no UTF-8: \xff.\n\n"
 POINTS = 8  # at which memory is looked at while reading
@@ -206,7 +199,7 @@ def tables(result: dict[str, Any]) -> str:
     conditions = (
         f"{machine['processor']}, {machine['cores']} cores, "
         f"{first['workers']} worker, blocks of {first['block_length']} tokens, "
-        f"a vocabulary of {first['prepare']['vocabulary']:,}, {result['text']}; "
+        f"a vocabulary of {first['prepare']['vocabulary']:,}, {result['configuration']['text']}; "
         f"tokenizers {result['versions']['tokenizers']}, pyarrow {result['versions']['pyarrow']}."
     )
     titles = ("### Preparing", "### Reading: every block in order, then as many at random")
@@ -222,32 +215,34 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json; default: the starter's")
     parser.add_argument("--block-length", type=int, default=512)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
         step, *arguments = options.step
         print(json.dumps({"prepare": prepare_step, "read": read_step}[step](*arguments)))
         return
-    if options.text is not None:
-        result: dict[str, Any] = {
-            "study": "corpus-memory",
-            "text": options.text.name,
-            "machine": describe_machine(),
-            "versions": {**versions(), "pyarrow": metadata.version("pyarrow")},
-            "runs": [],
-        }
-        for gigabytes in options.gigabytes:
-            measured = measure(options.text, gigabytes, options.tokenizer, options.block_length, options.workers)
-            result["runs"].append(measured)
-            options.output.parent.mkdir(parents=True, exist_ok=True)
-            options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-            peak = measured["prepare"]["peak_resident_bytes"]
-            print(f"{gigabytes} GB: prepared with {peak / 1e6:,.0f} MB at most", file=sys.stderr)
-    if options.output == RESULT:
-        before, _, after = DOCUMENT.read_text(encoding="utf-8").split(MARK)
-        written = tables(json.loads(RESULT.read_text(encoding="utf-8")))
-        DOCUMENT.write_text(f"{before}{MARK}\n\n{written}\n{MARK}{after}", encoding="utf-8")
+    if options.text is None:
+        parser.error("give a text to repeat")
+    runs: list[dict[str, Any]] = []
+    for gigabytes in options.gigabytes:
+        runs.append(measure(options.text, gigabytes, options.tokenizer, options.block_length, options.workers))
+        result = result_files.write(
+            "corpus-memory",
+            command=result_files.command_line(),
+            configuration={"text": options.text.name},
+            seeds=[0],
+            runs=runs,
+            results={},
+            versions={"pyarrow": metadata.version("pyarrow")},
+        )
+        peak = runs[-1]["prepare"]["peak_resident_bytes"]
+        print(f"{gigabytes} GB: prepared with {peak / 1e6:,.0f} MB at most", file=sys.stderr)
+    result_files.write_blocks(blocks(result))
+
+
+def blocks(result: dict[str, Any]) -> result_files.Blocks:
+    """What the document holds of the result file."""
+    return {("docs/corpus.md", "tables"): tables(result)}
 
 
 if __name__ == "__main__":

@@ -11,15 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_distil.checkpoints import MANIFEST, versions
-from edge_distil.machine import describe_machine
-from edge_distil.report.tables import between_marks, markdown
+import result_files
+
+from edge_distil.checkpoints import MANIFEST
+from edge_distil.report.tables import markdown
 from edge_distil.tasks.text_metrics import macro_score
 from edge_distil.tasks.texts import GLUE
 
-ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks/results/downstream.json"
-DOCUMENT = ROOT / "docs/downstream.md"
 # Sanh et al., 2019, tables 1 and 2: BERT-base and DistilBERT.
 PAPER_GLUE = {
     "cola": (56.3, 51.3), "mnli": (86.7, 82.2), "mrpc": (88.6, 87.5), "qnli": (91.8, 89.2), "qqp": (89.6, 88.5),
@@ -52,8 +50,13 @@ def scores_of(folders: list[Path], name: str) -> dict[str, Any]:
 
 
 def collect(runs: Path) -> dict[str, Any]:
-    """The scores of every folder that is there."""
+    """The figures of every folder that is there as `results`, and the score of every seed as `runs`."""
     found: dict[str, Any] = {}
+    runs_of: list[dict[str, Any]] = []
+
+    def add(entry: dict[str, Any], **named: str) -> dict[str, Any]:
+        runs_of.extend({**named, "metric": entry["metric"], "score": score} for score in entry.pop("of_seeds"))
+        return entry
 
     def folders(name: str) -> list[Path]:
         return [manifest.parent for manifest in sorted(runs.glob(f"seed-*/{name}/{MANIFEST}"))]
@@ -61,26 +64,24 @@ def collect(runs: Path) -> dict[str, Any]:
     for model in ("teacher", "student", "distilled"):
         for task in GLUE:
             if of_task := folders(f"glue-{model}/{task}"):
-                found.setdefault(f"glue-{model}", {})[task] = scores_of(of_task, "score")
+                found.setdefault(f"glue-{model}", {})[task] = add(
+                    scores_of(of_task, "score"), model=f"glue-{model}", task=task
+                )
         if of_reviews := folders(f"reviews-{model}"):
-            found[f"reviews-{model}"] = scores_of(of_reviews, "score")
+            found[f"reviews-{model}"] = add(scores_of(of_reviews, "score"), model=f"reviews-{model}")
     for name in MODELS:
         if of_squad := folders(name):
-            found[name] = scores_of(of_squad, "f1")
-    return {
-        "study": "downstream",
-        "command": "benchmarks/downstream.sh",
-        "machine": describe_machine(),
-        "versions": versions(),
-        "results": found,
-    }
+            found[name] = add(scores_of(of_squad, "f1"), model=name)
+    return {"runs": runs_of, "results": found}
 
 
-def spread(entry: dict[str, Any] | None) -> str:
-    """A median with the lowest and the highest of its seeds."""
-    if entry is None:
+def spread(result: dict[str, Any], model: str, task: str | None = None) -> str:
+    """A median with the lowest and the highest of its seeds; a dash where there is none."""
+    entry = result["results"].get(model, {})
+    entry = entry.get(task, {}) if task else entry
+    if not entry:
         return "–"
-    seeds = entry["of_seeds"]
+    seeds = [run["score"] for run in result["runs"] if (run["model"], run.get("task")) == (model, task)]
     return f"{entry['median']:.1f}" + (f" ({min(seeds):.1f} to {max(seeds):.1f})" if len(seeds) > 1 else "")
 
 
@@ -90,7 +91,11 @@ def tables(result: dict[str, Any]) -> str:
     of_models = [found.get(f"glue-{model}", {}) for model in COLUMNS]
     tasks = [task for task in GLUE if any(task in scores for scores in of_models)]
     rows = [
-        [task, *(f"{value:.1f}" for value in PAPER_GLUE[task]), *(spread(scores.get(task)) for scores in of_models)]
+        [
+            task,
+            *(f"{value:.1f}" for value in PAPER_GLUE[task]),
+            *(spread(result, f"glue-{model}", task) for model in COLUMNS),
+        ]
         for task in tasks
     ]
     if tasks and all(task in scores for task in tasks for scores in of_models):
@@ -100,7 +105,7 @@ def tables(result: dict[str, Any]) -> str:
     headers = ("task", "paper: BERT-base", "paper: DistilBERT", *COLUMNS.values())
     parts = [("GLUE, dev sets", headers, rows)]
     if any(f"reviews-{model}" in found for model in COLUMNS):
-        cells = [spread(found.get(f"reviews-{model}")) for model in COLUMNS]
+        cells = [spread(result, f"reviews-{model}") for model in COLUMNS]
         parts.append(
             (
                 "Film reviews (the paper: IMDb), accuracy",
@@ -113,7 +118,7 @@ def tables(result: dict[str, Any]) -> str:
             label,
             " / ".join(f"{value:.1f}" for value in PAPER_SQUAD[name]),
             f"{found[name]['dev_exact_match']:.1f} / {found[name]['dev_f1']:.1f}",
-            spread(found[name]),
+            spread(result, name),
         ]
         for name, label in MODELS.items()
         if name in found
@@ -125,9 +130,26 @@ def tables(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Write the result file and the document's tables."""
-    result = collect(Path(sys.argv[1]))
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    between_marks(DOCUMENT, "tables", tables(result))
+    result = result_files.write("downstream", command="benchmarks/downstream.sh", **collect(Path(sys.argv[1])))
+    result_files.write_blocks(blocks(result))
+
+
+def blocks(result: dict[str, Any]) -> result_files.Blocks:
+    """What the document holds of the result file."""
+    return {("docs/downstream.md", "tables"): tables(result)}
+
+
+def prose(result: dict[str, Any]) -> result_files.Prose:
+    """What the text around the tables says of them."""
+    reviews = result["results"]["reviews-teacher"]["examples"]
+    first = next(run["score"] for run in result["runs"] if run["model"] == "squad-teacher")
+    exact_match = result["results"]["squad-teacher"]["dev_exact_match"]
+    return {
+        "docs/downstream.md": [
+            f"The reviews are {reviews:,} and 400 long ones",
+            f"{exact_match:.1f} / {first:.1f}, the same as the first seed here",
+        ]
+    }
 
 
 if __name__ == "__main__":

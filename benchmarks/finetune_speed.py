@@ -21,23 +21,20 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import result_files
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForQuestionAnswering, TrainerCallback
 
 from edge_distil import cpu
-from edge_distil.checkpoints import versions
-from edge_distil.machine import describe_machine
 from edge_distil.models import load_model, supports_bf16
-from edge_distil.report.tables import between_marks, markdown
+from edge_distil.report.tables import markdown
 from edge_distil.tasks import finetuning
 from edge_distil.tasks.finetuning import FineTuning, fine_tune
 from edge_distil.tasks.spans import SpanFeatures
 from edge_distil.tasks.squad import read_squad
 from edge_distil.tokenization import load_tokenizer
 
-RESULT = Path(__file__).parent / "results/finetune-speed.json"
-DOCUMENT = Path(__file__).parent.parent / "docs/tasks.md"
 BATCH = 16
 # The library's length grouping sorts so many batches at a time: a whole stretch holds all lengths.
 STRETCH = 50
@@ -152,24 +149,34 @@ def main() -> None:
         {
             "contender": name,
             "examples_per_second": _pace(timed),
-            "by_round": by_round[name],
             "seconds_per_step": sum(seconds for _, seconds in timed) / len(timed),
             "steps": len(timed),
         }
         for name, timed in found.items()
     ]
-    result = {
-        "study": "finetune-speed",
-        "machine": describe_machine(),
-        "versions": versions(),
-        "threads": torch.get_num_threads(),
-        "batch": BATCH,
-        "windows": len(lengths),
-        "mean_tokens": sum(lengths) / len(lengths),
-        "results": rows,
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    between_marks(DOCUMENT, "finetune-speed", table(rows))
+    result = result_files.write(
+        "finetune-speed",
+        command=result_files.command_line(),
+        configuration={
+            "threads": torch.get_num_threads(),
+            "batch": BATCH,
+            "windows": len(lengths),
+            "mean_tokens": sum(lengths) / len(lengths),
+        },
+        seeds=[0],
+        runs=[
+            {"contender": name, "round": number, "examples_per_second": pace}
+            for name, paces in by_round.items()
+            for number, pace in enumerate(paces)
+        ],
+        results={"rows": rows},
+    )
+    result_files.write_blocks(blocks(result))
+
+
+def blocks(result: dict[str, Any]) -> result_files.Blocks:
+    """What the document holds of the result file."""
+    return {("docs/tasks.md", "finetune-speed"): table(result["results"]["rows"])}
 
 
 def _pace(timed: list[tuple[int, float]]) -> float:

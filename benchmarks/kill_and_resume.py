@@ -17,11 +17,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from edge_distil.checkpoints import sha256_file, versions
-from edge_distil.machine import describe_machine
+import result_files
+
+from edge_distil.checkpoints import sha256_file
 from edge_distil.unfinished import UnfinishedRun
 
-RESULTS = Path(__file__).parent / "results"
 STEPS = 900
 
 
@@ -85,22 +85,22 @@ def main() -> None:
             subprocess.run(command(cut, given.precision), check=True)
         weights = [sha256_file(folder / "model.safetensors") for folder in (whole, cut)]
         curves = [curve(folder) for folder in (whole, cut)]
-        result = {
-            "study": "kill-and-resume",
-            "machine": describe_machine(),
-            "versions": versions(),
-            "precision": given.precision,
-            "steps": STEPS,
-            "kills": kills,
+        results = {
             "uninterrupted_seconds": round(duration, 1),
             "same_weights": weights[0] == weights[1],
             "same_curve": curves[0] == curves[1],
             "left_behind": sorted(path.name for path in Path(scratch).iterdir() if path not in (whole, cut)),
         }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"kill-and-resume-{given.precision}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({name: result[name] for name in ("same_weights", "same_curve", "left_behind")}))
+    result_files.write(
+        "kill-and-resume",
+        name=f"kill-and-resume-{given.precision}",
+        command=result_files.command_line(),
+        configuration={"precision": given.precision, "steps": STEPS, "kills": given.kills},
+        seeds=[0],
+        runs=kills,
+        results=results,
+    )
+    print(json.dumps({name: results[name] for name in ("same_weights", "same_curve", "left_behind")}))
 
 
 if __name__ == "__main__":

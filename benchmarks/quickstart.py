@@ -9,28 +9,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_distil.checkpoints import versions
-from edge_distil.machine import describe_machine
-from edge_distil.quickstart import HEADERS, cells
-from edge_distil.report.tables import between_marks
+import result_files
 
-ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks/results/quickstart.json"
+from edge_distil.quickstart import HEADERS, cells
 
 
 def main() -> None:
     """Write the result file and the README's block."""
     measured = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     del measured["output"]  # where it was run is nobody's concern
-    result = {
-        "study": "quickstart",
-        "command": "edge-distil quickstart",
-        "machine": describe_machine(),
-        "versions": versions(),
-        "measured": measured,
-    }
-    RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    between_marks(ROOT / "README.md", "quickstart", block(measured))
+    result = result_files.write("quickstart", command="edge-distil quickstart", seeds=[0], results=measured)
+    result_files.write_blocks(blocks(result))
+
+
+def blocks(result: dict[str, Any]) -> result_files.Blocks:
+    """What the README holds of the result file."""
+    return {("README.md", "quickstart"): block(result["results"])}
 
 
 def block(measured: dict[str, Any]) -> str:
@@ -42,6 +36,17 @@ def block(measured: dict[str, Any]) -> str:
     lines += ["", f"Q: {measured['question']}", f"A: {answer['text']}  (int8 ONNX, {answer['score']:.0%})"]
     lines += ["", f"{measured['seconds']:.0f} s in all"]
     return "\n".join(f"    {line}".rstrip() for line in lines)
+
+
+def prose(result: dict[str, Any]) -> result_files.Prose:
+    """What the README says of the machine below the table."""
+    versions = result["versions"]
+    torch, onnxruntime = versions["torch"].partition("+")[0], versions["onnxruntime"]
+    return {
+        "README.md": [
+            f"{result['machine']['cores']}-core Intel Xeon with AMX, torch {torch}, onnxruntime {onnxruntime}"
+        ]
+    }
 
 
 if __name__ == "__main__":

@@ -8,18 +8,16 @@ the package, its results rounded to fp16 and not, take turns in one process, bat
 """
 
 import argparse
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import result_files
 
 from edge_distil import starter
 from edge_distil.bench import Contender, measure, random_model
-from edge_distil.checkpoints import versions
-from edge_distil.machine import describe_machine
-from edge_distil.report.tables import between_marks, markdown
+from edge_distil.report.tables import markdown
 from edge_distil.runtimes.mil import PACKAGES, MilRuntime
 from edge_distil.runtimes.torch import TorchRuntime
 from edge_distil.tasks.squad import parse_squad
@@ -27,9 +25,6 @@ from edge_distil.tokenization import special_tokens
 from exporters.coreml import CoreMLPlan, write_package
 from exporters.encoder import PlainEncoder
 from exporters.gate import decibels
-
-RESULT = Path(__file__).parent / "results/run-core-ml.json"
-DOCUMENT = Path(__file__).parent.parent / "docs/run-core-ml-anywhere.md"
 
 
 def main() -> None:
@@ -61,18 +56,25 @@ def main() -> None:
         ids_1L = np.random.default_rng(0).integers(5, tokenizer.get_vocab_size(), (1, given.tokens))
         logits = {name: runtime(ids_1L, np.ones_like(ids_1L)) for name, runtime in contenders.items()}
     expected = next(iter(logits.values()))["start_logits"]
+    runs = [{"model": row["model"], "times_ms": row.pop("times_ms")} for row in rows if not row["tokenization"]]
     results = [
         {**row, "decibels": decibels(expected, logits[row["model"]]["start_logits"] - expected)}
         for row in rows
         if not row["tokenization"]
     ]
-    result = {"study": "run-core-ml", "machine": describe_machine(), "versions": versions()}
-    result |= {"threads": given.threads, "tokens": given.tokens, "results": results}
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    write_table(results)
+    result = result_files.write(
+        "run-core-ml",
+        command=result_files.command_line(),
+        configuration={"threads": given.threads, "tokens": given.tokens, "repeats": given.repeats},
+        seeds=[0],
+        runs=runs,
+        results={"rows": results},
+    )
+    result_files.write_blocks(blocks(result))
 
 
-def write_table(results: list[dict[str, Any]]) -> None:
+def blocks(result: dict[str, Any]) -> result_files.Blocks:
+    """What the document holds of the result file."""
     cells = [
         [
             row["model"],
@@ -81,10 +83,16 @@ def write_table(results: list[dict[str, Any]]) -> None:
             f"{row['ratio']:.2f}",
             f"{row['decibels']:.0f} dB" if row["decibels"] < 200 else "",
         ]
-        for row in results
+        for row in result["results"]["rows"]
     ]
     header = ("", "median ms", "p90 ms", "of torch's", "start logits to the checkpoint's")
-    between_marks(DOCUMENT, "run-core-ml", markdown(header, cells))
+    return {("docs/run-core-ml-anywhere.md", "run-core-ml"): markdown(header, cells)}
+
+
+def prose(result: dict[str, Any]) -> result_files.Prose:
+    """What the document says of the machine below the table."""
+    cores, torch = result["machine"]["cores"], result["versions"]["torch"].partition("+")[0]
+    return {"docs/run-core-ml-anywhere.md": [f"{cores}-core Intel Xeon with AMX, torch {torch}, two threads"]}
 
 
 if __name__ == "__main__":

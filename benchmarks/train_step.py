@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import result_files
 import torch
 from tokenizers import Tokenizer
 from torch.nn import functional as F
@@ -28,20 +29,16 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig, BertForMaskedLM, DistilBertForMaskedLM, PreTrainedModel
 
 from edge_distil import cpu, training
-from edge_distil.checkpoints import versions
 from edge_distil.corpus.masking import Masking, collate
 from edge_distil.corpus.prepare import from_documents
 from edge_distil.corpus.stream import Stream
 from edge_distil.corpus.text import Skips, read_documents
 from edge_distil.distillation.student import student_of
 from edge_distil.distillation.trainer import Distillation, LossWeights
-from edge_distil.machine import describe_machine
 from edge_distil.models import supports_bf16
-from edge_distil.report.tables import between_marks, markdown
+from edge_distil.report.tables import markdown
 from edge_distil.tokenization import special_tokens
 
-RESULT = Path(__file__).parent / "results/train-step.json"
-DOCUMENTS_FOLDER = Path(__file__).parent.parent / "docs"
 PUBLISHED_TOKENS = 13e9  # of docs/scale.md: three passes over Wikipedia and a book corpus
 # Ours by the tokens that L_ce counts; "in parts": one block at a time, the gradient summed over the step.
 CONTENDERS = ("recipe", "every token", "masked tokens", "every token, in parts", "masked tokens, in parts")
@@ -170,7 +167,8 @@ def main() -> None:
     if given.one:
         print(json.dumps(measure(given.one, given.corpus, given.tokenizer, given.lengths[0], given.batch, given.steps)))
         return
-    rows = []
+    rows: list[dict] = []
+    steps: list[dict] = []
     for length in given.lengths:
         found: dict[str, list[dict]] = {name: [] for name in CONTENDERS}
         for _ in range(given.rounds):
@@ -185,33 +183,39 @@ def main() -> None:
         for name, runs in found.items():
             # Over all steps: how much of a recipe's step is padding differs from one to the next.
             timed = [step for run in runs for step in run["steps"]]
+            named = {"contender": name, "length": length}
+            steps += [{**named, "tokens": tokens, "seconds": round(seconds, 4)} for tokens, seconds in timed]
             rows.append(
                 {
                     "contender": name,
                     "length": length,
                     "batch": given.batch,
                     "tokens_per_second": sum(tokens for tokens, _ in timed) / sum(seconds for _, seconds in timed),
-                    "steps": [{"tokens": tokens, "seconds": round(seconds, 4)} for tokens, seconds in timed],
                     "peak_bytes": statistics.median(run["peak_bytes"] for run in runs),
                     "device": runs[0]["device"],
                 }
             )
-    result = {"study": "train-step", "machine": describe_machine(), "versions": versions(), "results": rows}
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    write_tables(rows)
+    result = result_files.write(
+        "train-step",
+        command=result_files.command_line(),
+        configuration={"batch": given.batch, "rounds": given.rounds, "steps": given.steps},
+        seeds=[0],
+        runs=steps,
+        results={"rows": rows},
+    )
+    result_files.write_blocks(blocks(result))
 
 
-def write_tables(rows: list[dict]) -> None:
+def blocks(result: dict) -> result_files.Blocks:
     """The steps compared, and how long ours would take for the published setting."""
-    between_marks(DOCUMENTS_FOLDER / "training.md", "train-step", table(rows))
+    rows = result["results"]["rows"]
     whole = {row["contender"]: row["tokens_per_second"] for row in rows if row["length"] == 512}
     cost = [
         [name, f"{whole[name]:,.0f}", f"{PUBLISHED_TOKENS / whole[name] / 86400:,.0f} days"]
         for name in ("every token", "masked tokens")
     ]
     cost_table = markdown(("L_ce on", "tokens per second", "13 billion tokens"), cost)
-    between_marks(DOCUMENTS_FOLDER / "scale.md", "cost", cost_table)
+    return {("docs/training.md", "train-step"): table(rows), ("docs/scale.md", "cost"): cost_table}
 
 
 def table(rows: list[dict]) -> str:

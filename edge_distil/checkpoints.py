@@ -23,6 +23,7 @@ from edge_distil.errors import UserError
 
 MANIFEST = "edge_distil.json"
 FORMAT = 1
+HUB = "hf://"
 _VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "onnx", "onnxruntime", "coremltools", "openvino", "nncf")
 
 
@@ -65,6 +66,18 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_folder(name: str | Path) -> None:
+    """Refuse the name of a model that is no folder here, names on the hub aside. Raises `UserError`.
+
+    Commands call it before they import what takes seconds; `edge_distil.models.resolve` says the same.
+    """
+    if not str(name).startswith(HUB) and not Path(name).is_dir():
+        raise UserError(
+            f"{name}: no such model folder",
+            "give a folder with config.json in it, or hf://owner/name for a hub model",
+        )
 
 
 def check_output(target: Path, overwrite: bool) -> None:

@@ -140,6 +140,25 @@ def _options(context: typer.Context) -> dict[str, Any]:
     return {name: plain(value) for name, value in context.params.items() if name not in _RUN_OPTIONS}
 
 
+def _check_inputs(*models: str | Path | None, data: Path | None = None) -> None:
+    """Refuse models and a file of data that are not there, before seconds of imports for a slip of the pen."""
+    from edge_distil.checkpoints import check_folder
+
+    for model in models:
+        if model is not None:
+            check_folder(model)
+    if data is not None and not data.exists():
+        raise UserError(f"{data}: no such file", "check the path")
+
+
+def _check_written(output: Path | None, overwrite: bool) -> None:
+    """Refuse an output that is there already, as early."""
+    from edge_distil.checkpoints import check_output
+
+    if output is not None:
+        check_output(output, overwrite)
+
+
 def _choice(option: str, value: str, *choices: str) -> Any:
     if value not in choices:
         raise UserError(f"{option} {value}: unknown", f"choose one of: {', '.join(choices)}")
@@ -161,7 +180,6 @@ def _corpus_training(context: typer.Context) -> Any:
 
     from edge_distil.distillation.corpus_trainer import CorpusTraining
 
-    _choice("--precision", context.params["precision"], "auto", "fp32", "bf16")
     return CorpusTraining(**{field.name: context.params[field.name] for field in fields(CorpusTraining)})
 
 
@@ -207,13 +225,9 @@ def quickstart(
     if json_output:
         _finish(result, json_output)
         return
-    from rich.console import Console
-    from rich.table import Table
+    from edge_distil.report.tables import show, table
 
-    from edge_distil.report.tables import table
-
-    shown: Table = table("Starter test set; times for 384 tokens, batch 1", way.HEADERS, way.cells(result["rows"]))
-    Console(width=None if sys.stdout.isatty() else 120).print(shown)
+    show(table("Starter test set; times for 384 tokens, batch 1", way.HEADERS, way.cells(result["rows"])))
     answer = result["answer"]
     print(f"\n{result['passage']}\n\nQ: {result['question']}\nA: {answer['text']}  (int8 ONNX, {answer['score']:.0%})")
     print(f"\nwrote {result['output']} in {result['seconds']:.0f} s")
@@ -263,6 +277,10 @@ def pretrain(
 
     Example: edge-distil pretrain --from my-encoder --corpus books.txt.gz --output runs/teacher
     """
+    _choice("--precision", precision, "auto", "fp32", "bf16")
+    if not resume:  # what is finished is given again, whatever became of its inputs
+        _check_written(output, overwrite)
+        _check_inputs(from_encoder)
     from edge_distil import stages
 
     result = stages.pretrain(
@@ -339,6 +357,12 @@ def train(
 
     Example: edge-distil train --teacher runs/teacher --corpus books.txt.gz --output runs/student
     """
+    _choice("--precision", precision, "auto", "fp32", "bf16")
+    _choice("--ce-on", ce_on, "all", "masked")
+    _choice("--init", init, "teacher", "random")
+    if not resume:  # what is finished is given again, whatever became of its inputs
+        _check_written(output, overwrite)
+        _check_inputs(teacher)
     from edge_distil import stages
     from edge_distil.distillation.trainer import LossWeights
 
@@ -353,9 +377,9 @@ def train(
             alpha_mlm,
             alpha_cos,
             alpha_mse,
-            _choice("--ce-on", ce_on, "all", "masked"),
+            ce_on,  # type: ignore[arg-type]
         ),
-        init=_choice("--init", init, "teacher", "random"),
+        init=init,  # type: ignore[arg-type]
         layers=_layers(layers),
         fold_token_types=fold_token_types,
         rare_words=rare_words,
@@ -438,14 +462,17 @@ def finetune(
     """
     from dataclasses import fields
 
-    from edge_distil import stages
-    from edge_distil.tasks.finetuning import FineTuning
-
     _task(task, "glue")
     _choice("--precision", precision, "auto", "fp32", "bf16")
     if squad_v2 and task != "squad":
         raise UserError(f"--squad-v2 and --task {task} do not go together", "leave one of them out")
     output = output or Path("runs") / ("qa" if task == "squad" else task)
+    if task != "glue":
+        _check_written(output, overwrite)
+    _check_inputs(model, teacher, data=data if task == "squad" else None)
+    from edge_distil import stages
+    from edge_distil.tasks.finetuning import FineTuning
+
     of_user = {field.name for field in fields(FineTuning)} & context.params.keys()
     settings: dict[str, Any] = {
         "model": model,
@@ -519,8 +546,6 @@ def evaluate(
 
     Example: edge-distil evaluate runs/qa --data dev-v1.1.json --write-predictions predictions.json --errors 10
     """
-    from edge_distil.tasks import evaluation
-
     _task(task)
     if predictions and model:
         raise UserError("a model and --predictions do not go together", "leave one of them out")
@@ -538,6 +563,12 @@ def evaluate(
                 f"{given[0]} and --predictions do not go together",
                 f"a file of predictions has no scores: leave {given[0]} out, or give a model",
             )
+    if not predictions:
+        _check_inputs(model)
+    if task == "squad":
+        _check_inputs(data=data)
+    from edge_distil.tasks import evaluation
+
     extras: dict[str, Any] = {
         "batch_size": batch_size,
         "errors": errors,
@@ -678,6 +709,7 @@ def ask(
         text = _read_passage(passage)
     if not question.strip():
         raise UserError("the question is empty", "write a question between the quotes")
+    _check_inputs(model)
     answerer = _open(model, precision, threads, null_threshold, max_length=max_length, doc_stride=doc_stride)
     answerer.unanswerable = answerer.decoding.null_threshold is not None
     answers = answerer.ask(question, text, n_best=n_best)
@@ -780,11 +812,6 @@ def export(
 
     Example: edge-distil export runs/qa --precision int8 --target arm64 --eval dev-v1.1.json --output runs/qa-onnx
     """
-    import exporters
-    from edge_distil.console import note
-    from edge_distil.starter import teacher_folder
-    from exporters.coreml.plan import PRECISIONS, parse_lengths, precisions_for
-
     _choice("--format", format, "onnx", "coreml", "openvino")
     _choice("--target", target, "x86", "arm64", "web", "generic")
     _choice("--quantization", quantization, "dynamic", "static")
@@ -799,6 +826,18 @@ def export(
         _refuse_given(context, ["ios", "layout", "lengths"], "coreml", format)
     if format == "openvino":
         _refuse_given(context, ["precision"], "onnx or coreml", format)
+    if calibration and format == "onnx" and quantization == "dynamic":
+        raise UserError("--calibration needs --quantization static", "add it, or leave --calibration out")
+    if lengths and _given(context, "max_length"):
+        raise UserError("--max-length is one length, --lengths are several", "leave one of them out")
+    if task is None:
+        _check_inputs(model, data=data)
+    _check_written(output, overwrite)
+    import exporters
+    from edge_distil.console import note
+    from edge_distil.starter import teacher_folder
+    from exporters.coreml.plan import PRECISIONS, parse_lengths, precisions_for
+
     taken = precisions_for(ios) if format == "coreml" else ["fp32", "fp16", "int8", "int4"]  # type: ignore[arg-type]
     known = PRECISIONS if format == "coreml" else taken
     if precision not in (None, "all", *known):
@@ -806,12 +845,8 @@ def export(
             f"--precision {precision}: unknown for --format {format}", f"choose one of: {', '.join(known)}, all"
         )
     chosen = taken if precision == "all" else [precision] if precision else None
-    if calibration and format == "onnx" and quantization == "dynamic":
-        raise UserError("--calibration needs --quantization static", "add it, or leave --calibration out")
     if calibration and format == "coreml" and "w8a8" not in (chosen or []):
         raise UserError("--calibration needs --precision w8a8", "add it, or leave --calibration out")
-    if lengths and _given(context, "max_length"):
-        raise UserError("--max-length is one length, --lengths are several", "leave one of them out")
     folder = model or teacher_folder("question-answering")
     labelled = None
     if task:
@@ -921,6 +956,9 @@ def verify(
 
     Example: edge-distil verify runs/qa-onnx --data dev-v1.1.json
     """
+    if artifact is not None and not artifact.is_dir():
+        raise UserError(f"{artifact}: no such folder", "give the folder of a checkpoint or of an export")
+    _check_inputs(data=data)
     from edge_distil import verification
     from edge_distil.console import note
     from edge_distil.starter import teacher_folder
@@ -1036,63 +1074,162 @@ def bench(
         typer.Argument(help="Checkpoints and exports. Default: BERT-base and DistilBERT shapes, random weights."),
     ] = None,
     runtime: Annotated[
-        str | None,
-        typer.Option(help="What runs Core ML packages: coreml, on macOS alone and the default there, or mil."),
+        list[str] | None,
+        typer.Option(
+            help="torch, torch.compile, onnxruntime, openvino, coreml (on macOS) or mil (Core ML packages run "
+            "operation by operation). Repeatable. Default: all that can run a model."
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where to run: cpu.")] = "cpu",
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, bf16, int8, … Repeatable. Default: all that there are.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where to run: cpu, cuda, mps or coreml (GPU and Neural Engine).")
+    ] = "cpu",
     data: Annotated[
         Path | None, typer.Option(help="SQuAD file to take questions from. Default: the starter's test set.")
     ] = None,
     questions: Annotated[int, typer.Option(min=1, help="How many questions to ask.")] = 8,
-    repeats: Annotated[int, typer.Option(min=1, help="How often each question is asked.")] = 3,
-    warmup: Annotated[int, typer.Option(min=0, help="Calls before the measurement begins.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each question is asked.")] = 5,
+    warmup: Annotated[
+        int, typer.Option(min=0, help="Least number of calls until times are steady, not counted; 0: no warm-up.")
+    ] = 3,
     tokens: Annotated[
-        int, typer.Option(min=0, help="Pad or cut every input to so many tokens; 0: its own length.")
-    ] = 384,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Pad or cut every input to so many tokens; 0: its own length. "
+            "Default: 384, or the most that every model takes.",
+        ),
+    ] = None,
     threads: Threads = None,
+    seed: Seed = 0,
+    imported: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--import", help="Results of the app's study, or of another bench, for the same table. Repeatable."
+        ),
+    ] = None,
+    measure: Annotated[bool, typer.Option(help="Measure; or only show what --import gives.")] = True,
+    against: Annotated[
+        Path | None, typer.Option(help="Results of an earlier run to compare with: a results.json or its folder.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write results.json, results.csv, README.md and chart.png to."),
+    ] = None,
+    overwrite: Overwrite = False,
     config: Config = None,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure latency, batch 1, with and without tokenisation: every graph and package there is, taking turns.
+    """Measure latency, batch 1, with and without tokenisation: every model in every runtime, taking turns.
 
-    Example: edge-distil bench runs/qa-teacher runs/qa-student-onnx --data dev-v1.1.json
+    Each contender has a process of its own, all of them open at once. Without models this takes about four minutes on
+    two cores, 10 GB of memory and 3 GB in the temporary folder. Times of single calls are in --json. With --against a
+    slower result is said and is no error.
+
+    Example: edge-distil bench runs/qa-teacher runs/qa-student-onnx --data dev-v1.1.json --output runs/bench
     """
+    import shlex
     from tempfile import TemporaryDirectory
 
-    from edge_distil import bench as study
-    from edge_distil.console import progress
-    from edge_distil.report.tables import bench_table
+    from edge_distil.bench.processes import measure_apart
+    from edge_distil.bench.results import compare, read_results
+    from edge_distil.bench.setups import RUNTIMES, Setup, check_device, setups_of
+    from edge_distil.checkpoints import check_output
+    from edge_distil.console import note, progress
 
-    if device != "cpu":
-        raise UserError(f"--device {device}: unknown device", "the devices are: cpu")
-    if runtime is not None:
-        _choice("--runtime", runtime, "coreml", "mil")
-    asked = _answerable_questions(data)[:questions]
-    threads = threads or _cores()
-    with TemporaryDirectory(prefix="edge-distil-bench-") as scratch:
-        contenders = (
-            _given_contenders(models, threads, tokens, runtime)
-            if models
-            else _random_contenders(Path(scratch), threads)
+    for name in runtime or []:
+        _choice("--runtime", name, *RUNTIMES)
+    if not measure and (models or not imported):
+        raise UserError("--no-measure shows what --import gives", "give --import FILE and no models")
+    if output:
+        check_output(output, overwrite)
+    others = [read_results(path) for path in imported or []]
+    earlier = read_results(against) if against else None
+    if not measure:
+        report: dict[str, Any] = {"results": [], "warnings": []}
+    else:
+        check_device(device)
+        chosen: dict[str, Any] = {"device": device, "runtimes": runtime or (), "precisions": precision or ()}
+        setups: list[Setup] = [setup for folder in models or [] for setup in setups_of(folder, **chosen)]
+        asked = _answerable_questions(data)[:questions]
+        threads = threads or _cores()
+        load = list(os.getloadavg())
+        with TemporaryDirectory(prefix="edge-distil-bench-") as scratch:
+            if not models:
+                folders = _random_shapes(Path(scratch), device, asked, chosen)
+                for name, folder in folders.items():
+                    setups += setups_of(folder, name=name, random_weights=True, **chosen)
+            with progress("measuring", len(setups) * repeats * len(asked)) as advance:
+                found = measure_apart(
+                    setups,
+                    asked,
+                    threads=threads,
+                    scratch=Path(scratch),
+                    tokens=tokens,
+                    repeats=repeats,
+                    warmup=warmup,
+                    seed=seed,
+                    strict=bool(runtime),
+                    note=note,
+                    progress=advance,
+                )
+        report = _bench_report(
+            found, threads, asked, device=device, data=str(data or "starter set"), repeats=repeats, seed=seed, load=load
         )
-        with progress("measuring", len(contenders) * (warmup + repeats * len(asked))) as advance:
-            rows = study.measure(
-                contenders,
-                asked,
-                threads=threads,
-                tokens=tokens or None,
-                repeats=repeats,
-                warmup=warmup,
-                progress=advance,
-            )
-    report = study.report(rows, threads=threads, questions=len(asked), tokens=tokens or None)
+    if others:
+        report["imported"] = others
+    if earlier:
+        report["against"] = compare(report if measure else others[0], earlier, seed=seed)
+    if output:
+        _write_bench(output, report, shlex.join(["edge-distil", *sys.argv[1:]]), _options(context), overwrite)
     if json_output:
         _finish(report, json_output)
     else:
-        from rich import print as show
+        from edge_distil.report.latency import bench_table
+        from edge_distil.report.tables import show
 
         show(bench_table(report))
+        if output:
+            print(f"wrote {output}")
+
+
+def _bench_report(
+    found: dict[str, Any], threads: int, asked: Any, *, load: list[float], **conditions: Any
+) -> dict[str, Any]:
+    """What `bench --json` prints, of what was measured in processes."""
+    from edge_distil.bench import report
+
+    return report(
+        found["results"],
+        threads=threads,
+        questions=len(asked),
+        tokens=found["tokens"],
+        conditions={
+            **conditions,
+            "cpus": found["cpus"],
+            "load_average_before": load,
+            "input": found["input"],
+            "left_out": found["left_out"],
+        },
+        warnings=[f"{name}: its times did not settle in the warm-up" for name in found["unsteady"]],
+    )
+
+
+def _write_bench(output: Path, report: dict[str, Any], command: str, options: dict[str, Any], overwrite: bool) -> None:
+    """The folder of `bench --output`."""
+    from edge_distil.bench.results import RESULTS
+    from edge_distil.checkpoints import new_folder, write_manifest
+    from edge_distil.report.latency import page, plot, write_csv
+
+    with new_folder(output, overwrite=overwrite) as staging:
+        (staging / RESULTS).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_csv(report, staging / "results.csv")
+        plot(report, staging / "chart.png")
+        (staging / "README.md").write_text(page(report, command=command, chart="chart.png"), encoding="utf-8")
+        write_manifest(staging, kind="bench", task="latency", command="bench", config=options, inputs={}, measured={})
 
 
 def _task(task: str, *more: str) -> None:
@@ -1160,52 +1297,54 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _random_contenders(scratch: Path, threads: int) -> list[Any]:
-    """BERT-base and DistilBERT of the true shapes with random weights, in torch and in ONNX Runtime."""
-    from edge_distil.bench import Contender, random_model
+def _random_shapes(scratch: Path, device: str, asked: Any, chosen: dict[str, Any]) -> dict[str, Path]:
+    """A folder for each of BERT-base and DistilBERT with random weights, and in it what the chosen runtimes run."""
+    from importlib.util import find_spec
+
+    import numpy as np
+
+    from edge_distil.bench import random_model
     from edge_distil.console import note
-    from edge_distil.runtimes.onnx import OnnxRuntime
-    from edge_distil.runtimes.torch import TorchRuntime
     from edge_distil.starter import build_tokenizer
     from edge_distil.tokenization import special_tokens
+    from exporters import samples_of
     from exporters.encoder import PlainEncoder
-    from exporters.onnx import plan_for, write_graph
+
+    def wants(runtime: str, *precisions: str) -> list[str]:
+        of_device = {"cpu": ("torch", "onnxruntime", "openvino"), "coreml": ("coreml",)}.get(device, ("torch",))
+        if sys.platform == "darwin" and device == "cpu":
+            of_device = (*of_device, "coreml")
+        if runtime not in (chosen["runtimes"] or of_device):
+            return []
+        return [each for each in precisions if each in (chosen["precisions"] or precisions)]
 
     note("no model given: timing BERT-base and DistilBERT with random weights of the true shapes")
     tokenizer = build_tokenizer()
-    contenders = []
+    folders = {}
     for shape, name in (("bert-base", "BERT-base"), ("distilbert", "DistilBERT")):
-        folder = scratch / shape
+        note(f"making {name}")
+        folders[name] = folder = scratch / shape
         folder.mkdir()
         tokenizer.save(str(folder / "tokenizer.json"))
         model = random_model(shape)  # type: ignore[arg-type]
+        if wants("torch", "fp32", "bf16") or wants("torch.compile", "fp32", "bf16"):
+            model.save_pretrained(folder)
         plain = PlainEncoder.from_library(model, special_tokens(tokenizer).sep)
-        contenders.append(Contender(name, TorchRuntime(model, folder), random_weights=True))
-        for precision in ("fp32", "int8"):
-            write_graph(plain, folder, plan_for(precision, "x86"))
-            onnx = OnnxRuntime(folder, precision=precision, threads=threads)
-            contenders.append(Contender(name, onnx, random_weights=True))
-    return contenders
+        for precision in wants("onnxruntime", "fp32", "int8"):
+            from exporters.onnx import plan_for, write_graph
 
+            write_graph(plain, folder, plan_for(precision, "x86"))  # type: ignore[arg-type]
+        for precision in wants("openvino", "fp16", "int8") if find_spec("openvino") and find_spec("nncf") else []:
+            from exporters.openvino import convert
 
-def _given_contenders(models: list[Path], threads: int, tokens: int, packages_by: str | None) -> list[Any]:
-    """Every graph and package of the folders; `packages_by` is what runs the packages, None for what the system has."""
-    from edge_distil.bench import Contender
-    from edge_distil.checkpoints import check_length
-    from edge_distil.runtimes import open_runtime
-    from edge_distil.runtimes.mil import PACKAGES
-    from edge_distil.runtimes.onnx import GRAPHS
+            ids = samples_of("question-answering", folder, asked, 384)
+            convert(plain, folder, precision=precision, calibration=[(each, np.ones_like(each)) for each in ids])  # type: ignore[arg-type]
+        if wants("coreml", "fp16") or "mil" in chosen["runtimes"]:
+            from edge_distil.runtimes.mil import PACKAGES
+            from exporters.coreml import CoreMLPlan, write_package
 
-    contenders = []
-    for folder in models:
-        present: list[str | None] = [precision for precision, graph in GRAPHS.items() if (folder / graph).is_file()]
-        packages: list[str | None] = [precision for precision, name in PACKAGES.items() if (folder / name).is_dir()]
-        for precision in present or packages or [None]:
-            name = packages_by if packages and not present else None
-            opened = open_runtime(folder, precision=precision, threads=threads, name=name)
-            contenders.append(Contender(folder.name, opened))
-        check_length(folder, tokens, "--tokens")
-    return contenders
+            write_package(plain, folder / PACKAGES["fp16"], CoreMLPlan())
+    return folders
 
 
 def main() -> None:

@@ -17,12 +17,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from edge_distil.checkpoints import read_json, read_manifest
+from edge_distil.checkpoints import HUB, check_folder, read_json, read_manifest
 from edge_distil.errors import UserError
 from edge_distil.tasks import Task
 from edge_distil.tokenization import check_belongs, load_tokenizer
 
-_HUB = "hf://"
 _FAMILIES: dict[Task, dict[str, str]] = {
     "masked-lm": {"bert": "BERT", "distilbert": "DistilBERT", "roberta": "RoBERTa"},
     "question-answering": {"bert": "BERT", "distilbert": "DistilBERT"},
@@ -58,13 +57,9 @@ def resolve(name: str | Path) -> Path:
 
     Raises `UserError` when there is no such folder, or the hub does not give it.
     """
-    if not str(name).startswith(_HUB):
+    if not str(name).startswith(HUB):
         folder = Path(name)
-        if not folder.is_dir():
-            raise UserError(
-                f"{folder}: no such model folder",
-                "give a folder with config.json in it, or hf://owner/name for a hub model",
-            )
+        check_folder(folder)
         if not (folder / "config.json").is_file():
             raise UserError(f"{folder}: has no config.json", "give a Hugging Face model folder")
         return folder
@@ -72,7 +67,7 @@ def resolve(name: str | Path) -> Path:
 
     try:
         patterns = ["*.json", "*.txt", "*.safetensors", "onnx/*", "*.mlpackage/*"]
-        return Path(snapshot_download(str(name).removeprefix(_HUB), allow_patterns=patterns))
+        return Path(snapshot_download(str(name).removeprefix(HUB), allow_patterns=patterns))
     except Exception as fault:  # the hub client raises many kinds: offline, no such name, no permission
         reason = str(fault).splitlines()[0]
         raise UserError(f"{name}: the hub did not give it: {reason}", "check the name and the network") from None

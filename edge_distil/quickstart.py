@@ -90,7 +90,7 @@ def run(
     scores = [evaluate(QuestionAnswerer(runtime), questions) for runtime in runtimes.values()]
     note("6/6 measuring latency")
     contenders = [bench.Contender(name, runtime) for name, runtime in runtimes.items()]
-    calls = len(contenders) * (_LATENCY_WARMUP + _LATENCY_REPEATS * _LATENCY_QUESTIONS)
+    calls = len(contenders) * _LATENCY_REPEATS * _LATENCY_QUESTIONS
     with progress("measuring", calls) as advance:
         timed = bench.measure(
             contenders,

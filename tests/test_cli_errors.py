@@ -73,7 +73,7 @@ def test_without_json_a_person_reads_the_figures(run: Run, squad_file: Path, pre
             "add it, or leave --calibration out",
         ),
         (["export", "--task", "cola"], "--task cola needs --eval", "give a file of texts with labels"),
-        (["bench", "--device", "tpu"], "--device tpu: unknown device", "the devices are: cpu"),
+        (["bench", "--device", "tpu"], "--device tpu: unknown device", "the devices are: cpu, cuda, mps, coreml"),
         (["train", "--alpha-cosine", "1"], "No such option: --alpha-cosine", "edge-distil train --help"),
         (["train", "--temperature", "0"], "--temperature", "edge-distil train --help"),
         (["train", "--epochs", "many"], "--epochs", "edge-distil train --help"),

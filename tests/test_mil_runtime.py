@@ -318,12 +318,13 @@ def test_bench_times_every_package_of_a_folder_by_the_runtime_that_is_asked_for(
     folder = tmp_path / "both"
     shutil.copytree(output, folder, ignore=shutil.ignore_patterns("edge_distil.json"))
     convert(plain_of(checkpoint), folder / "model_fp32.mlpackage", (1, 192))
-    options = ("--questions", 1, "--repeats", 1, "--warmup", 1, "--tokens", 192, "--threads", 1, "--json")
-    ended = run_command("bench", checkpoint, folder, "--runtime", "mil", *options)
+    options = ("--questions", 1, "--repeats", 1, "--warmup", 1, "--threads", 1, "--json")
+    both = ("--runtime", "torch", "--runtime", "mil", "--precision", "fp16", "--precision", "fp32")
+    ended = run_command("bench", checkpoint, folder, *both, *options)
     assert ended.status == 0, ended.err
     rows = [row for row in json.loads(ended.out)["results"] if not row["tokenization"]]
     assert [(row["runtime"], row["precision"]) for row in rows] == [("torch", "fp32"), ("mil", "fp16"), ("mil", "fp32")]
-    assert {row["tokens"] for row in rows} == {192}
+    assert {row["tokens"] for row in rows} == {192}  # the one length that the packages take
     refused = run_command("bench", folder, "--runtime", "mil", "--tokens", 64)
     assert "takes inputs of 192 tokens, not 64" in refused.error
     assert "--runtime tflite: unknown" in run_command("bench", folder, "--runtime", "tflite").error

@@ -1,16 +1,18 @@
 """Tables for the terminal and for Markdown, from the same rows."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-BENCH_HEADERS = ("Model", "Runtime", "Precision", "Tokens", "Input", "Median ms", "p90 ms", "Ratio")
-_INPUT = "Input text: tokenization included; ids: the runtime alone"
-_RANDOM_WEIGHTS = "* random weights: its times count, its answers do not"
+# Columns of what is no terminal.
+_UNBOUND = 10_000
+# Cells up to this long are kept on one line, even where the terminal has no room for the whole table.
+_UNFOLDED = 24
 
 
 def megabytes(count: int) -> str:
@@ -25,7 +27,14 @@ def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         title=escape(title), title_justify="left", caption_justify="left", box=SIMPLE_HEAD, collapse_padding=True
     )
     for index, header in enumerate(headers):
-        made.add_column(escape(header), justify="right" if _is_numeric(rows, index) else "left")
+        # Headers are wrapped before any cell is: a name that is cut can no longer be told from the next one.
+        longest = max((len(word) for word in header.split()), default=0)
+        made.add_column(
+            escape(header),
+            justify="right" if _is_numeric(rows, index) else "left",
+            overflow="fold",
+            min_width=min(_UNFOLDED, max([longest, *(len(row[index]) for row in rows)])),
+        )
     for row in rows:
         made.add_row(*map(escape, row))
     return made
@@ -38,33 +47,9 @@ def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in [escaped[0], rule, *escaped[1:]])
 
 
-def bench_rows(report: dict[str, Any]) -> list[list[str]]:
-    """The cells under `BENCH_HEADERS` of a report by `edge_distil.bench.report`; a star marks random weights."""
-    return [
-        [
-            row["model"] + ("*" if row["random_weights"] else ""),
-            row["runtime"],
-            row["precision"],
-            str(row["tokens"]),
-            "text" if row["tokenization"] else "ids",
-            f"{row['median_ms']:.1f}",
-            f"{row['p90_ms']:.1f}",
-            f"{row['ratio']:.2f}",
-        ]
-        for row in report["results"]
-    ]
-
-
-def bench_table(report: dict[str, Any]) -> Table:
-    """The latency study for the terminal: its rows, and under them the machine and what to be careful about."""
-    machine = report["machine"]
-    made = table("Latency of one question, batch 1", BENCH_HEADERS, bench_rows(report))
-    notes = [_INPUT]
-    if any(row["random_weights"] for row in report["results"]):
-        notes.append(_RANDOM_WEIGHTS)
-    notes += [f"{machine['processor']}, {machine['system']}, threads: {report['threads']}", *report["warnings"]]
-    made.caption = escape("\n".join(notes))
-    return made
+def show(made: RenderableType) -> None:
+    """Print on stdout: as wide as the terminal, and where it is none, as wide as it takes, so that nothing is cut."""
+    Console(width=None if sys.stdout.isatty() else _UNBOUND).print(made, soft_wrap=False)
 
 
 def between_marks(document: Path, name: str, text: str) -> None:
@@ -72,10 +57,21 @@ def between_marks(document: Path, name: str, text: str) -> None:
 
     Raises ValueError where a mark is missing.
     """
-    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
     content = document.read_text(encoding="utf-8")
-    first, last = content.index(begin) + len(begin), content.index(end)
+    first, last = _place(content, name)
     document.write_text(f"{content[:first]}\n{text.strip(chr(10))}\n{content[last:]}", encoding="utf-8")
+
+
+def marked(content: str, name: str) -> str:
+    """What stands between the two marks in a Markdown text, without the empty lines around it. Raises ValueError."""
+    first, last = _place(content, name)
+    return content[first:last].strip("\n")
+
+
+def _place(content: str, name: str) -> tuple[int, int]:
+    begin = f"<!-- {name} -->\n"
+    first = content.index(begin) + len(begin)
+    return first, content.index(f"\n<!-- end of {name} -->", first - 1)
 
 
 def _is_numeric(rows: Sequence[Sequence[str]], column: int) -> bool:

@@ -66,6 +66,8 @@ def open_runtime(
     """
     manifest = read_manifest(folder)
     kind = manifest["kind"] if manifest else kind_of(folder)
+    if kind not in ENGINES:
+        raise UserError(f"{folder}: is a {kind} folder of edge-distil, no model", "give a checkpoint or an export")
     if name is not None and name not in ENGINES[kind]:
         raise UserError(f"{folder}: {name} does not run this {kind} folder", f"choose {' or '.join(ENGINES[kind])}")
     if kind == "coreml":

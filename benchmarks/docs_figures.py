@@ -1,0 +1,44 @@
+"""Writes every table and plot of the documents anew from `benchmarks/results/`, and measures nothing.
+
+make docs-figures
+"""
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import result_files
+
+# The script of each result file that documents are made from.
+SCRIPTS = {
+    "core-ml": "core_ml",
+    "corpus-memory": "corpus_memory",
+    "downstream": "downstream",
+    "finetune-speed": "finetune_speed",
+    "onnx-latency": "onnx_latency",
+    "quickstart": "quickstart",
+    "real-run": "real_run",
+    "run-core-ml": "run_core_ml",
+    "startup": "startup",
+    "train-step": "train_step",
+}
+
+
+def studies() -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Each script and what its result file holds. A script has `blocks`, `plots` where it draws, and `prose`
+    where a text around its tables has figures of theirs: a person changes those, and a test says where."""
+    for name, script in SCRIPTS.items():
+        if result_files.path_of(name).is_file():
+            yield importlib.import_module(script), result_files.read(name)
+
+
+def main() -> None:
+    """Write them all."""
+    for script, result in studies():
+        result_files.write_blocks(script.blocks(result))
+        for path, plot in getattr(script, "plots", lambda _: {})(result).items():
+            plot(result_files.ROOT / path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Results of other machines and other days: read back, checked field by field, and held against new ones."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from edge_distil.bench import statistics
+from edge_distil.checkpoints import read_json
+from edge_distil.errors import UserError
+
+RESULTS = "results.json"
+# What tells contenders apart. `device` and `compute_units` are not in every file.
+_KEYS = ("model", "runtime", "precision", "device", "compute_units", "tokens", "tokenization")
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The results in a file, of `edge-distil bench --json` or of the app's study, or in a folder that `--output` wrote.
+
+    Where rows have `times_ms` but not `p99_ms`, `median_interval_ms` or `ratio_interval`, these are worked out from
+    them. Raises `UserError` that names the file and the field where something is missing or is not what it should be.
+    """
+    file = path / RESULTS if path.is_dir() else path
+    document = read_json(file)
+    _Checked(file, "", document).report()
+    first: dict[bool, dict[str, Any]] = {}
+    for row in document["results"]:
+        base = first.setdefault(row["tokenization"], row)
+        if times := row.get("times_ms"):
+            units_UK = _units(document, row)
+            medians_D = statistics.resampled_medians(times, units_UK)
+            row.setdefault("p99_ms", statistics.percentile(times, 99))
+            row.setdefault("median_interval_ms", statistics.interval(medians_D, units_UK))
+            if len(base.get("times_ms", ())) == len(times):
+                base_D = statistics.resampled_medians(base["times_ms"], units_UK)
+                row.setdefault("ratio_interval", statistics.interval(medians_D / base_D, units_UK))
+    return {**document, "source": file.name}
+
+
+def _units(document: Mapping[str, Any], row: Mapping[str, Any]) -> Any:
+    return statistics.units(len(row["times_ms"]), document["questions"], document["tokens"] is not None)
+
+
+class _Checked:
+    """A value of a file whose fields are looked at one by one; `place` is where in the file it stands."""
+
+    def __init__(self, file: Path, place: str, value: Any) -> None:
+        if not isinstance(value, dict):
+            raise UserError(f"{file}: {place or 'it'} is no object", self._hint)
+        self._file, self._place, self._value = file, place, value
+
+    _hint = "give the JSON of edge-distil bench, or the one that the app's study shares"
+
+    def _refuse(self, name: str, expected: str) -> None:
+        where = f"{self._place}.{name}" if self._place else name
+        found = f"is {repr(self._value[name])[:40]}" if name in self._value else "is missing"
+        raise UserError(f"{self._file}: {where} {found}, expected {expected}", self._hint)
+
+    def text(self, *names: str) -> None:
+        for name in names:
+            if not isinstance(self._value.get(name), str) or not self._value[name]:
+                self._refuse(name, "a text")
+
+    def flag(self, *names: str) -> None:
+        for name in names:
+            if not isinstance(self._value.get(name), bool):
+                self._refuse(name, "true or false")
+
+    def count(self, *names: str, or_null: bool = False) -> None:
+        for name in names:
+            value = self._value.get(name)
+            if or_null and value is None and name in self._value:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                self._refuse(name, "a whole number of 1 or more" + (" or null" if or_null else ""))
+
+    def positive(self, *names: str) -> None:
+        for name in names:
+            if not _is_positive(self._value.get(name)):
+                self._refuse(name, "a number above 0")
+
+    def object(self, name: str) -> "_Checked":
+        if not isinstance(self._value.get(name), dict):
+            self._refuse(name, "an object")
+        return _Checked(self._file, name, self._value[name])
+
+    def report(self) -> None:
+        """All that is read of a results file."""
+        self.object("machine").text("system", "processor")
+        versions = self.object("versions")
+        versions.text(*versions._value)
+        self.count("threads", "tokens", or_null=True)
+        self.count("questions")
+        if not isinstance(self._value.get("warnings"), list) or not all(
+            isinstance(line, str) for line in self._value["warnings"]
+        ):
+            self._refuse("warnings", "a list of texts")
+        if not isinstance(self._value.get("results"), list) or not self._value["results"]:
+            self._refuse("results", "a list of one row or more")
+        for index, row in enumerate(self._value["results"]):
+            _Checked(self._file, f"results[{index}]", row).row()
+
+    def row(self) -> None:
+        """One contender."""
+        self.text("model", "runtime", "precision")
+        self.text(*(name for name in ("compute_units", "device", "thermal_state") if name in self._value))
+        self.flag("tokenization", "random_weights")
+        self.count("tokens", "calls")
+        self.positive("median_ms", "p90_ms", "ratio")
+        times = self._value.get("times_ms")
+        if times is None:
+            return
+        if not isinstance(times, list) or len(times) != self._value["calls"] or not all(map(_is_positive, times)):
+            self._refuse("times_ms", f"{self._value['calls']} numbers above 0, one for each of its calls")
+        if not math.isclose(median(times), self._value["median_ms"], rel_tol=1e-6):
+            self._refuse("median_ms", f"{median(times):.6g}, the median of its times_ms")
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+def compare(new: Mapping[str, Any], earlier: Mapping[str, Any], *, seed: int = 0) -> dict[str, Any]:
+    """New results against earlier ones, contender by contender.
+
+    Returns `source`, `differences` (lines on what else changed: the machine, versions, threads, …), `unmatched` (lines
+    on contenders that one of the two lacks) and `changes`: what tells the contender apart, `earlier_ms`, `median_ms`,
+    `change` (the new median over the earlier one), its 95 % `interval` and a `verdict`: "faster" or "slower" where the
+    interval has no 1 in it, "no clear change" where it has; None for both where there
+    are no times of single calls, or too few.
+
+    The runs were not made in turns, so that the calls of each are drawn by themselves: the interval holds the noise
+    within the two runs, not what the machine was like on either day.
+    """
+    before, after = ({_key(row): row for row in each["results"]} for each in (earlier, new))
+    changes = []
+    for key in after.keys() & before.keys():
+        interval = None
+        if after[key].get("times_ms") and before[key].get("times_ms"):
+            both = [
+                (row["times_ms"], _units(document, row))
+                for document, row in ((new, after[key]), (earlier, before[key]))
+            ]
+            drawn = [
+                statistics.resampled_medians(times, units_UK, seed=seed + offset)
+                for offset, (times, units_UK) in enumerate(both)
+            ]
+            interval = statistics.interval(drawn[0] / drawn[1], min((units_UK for _, units_UK in both), key=len))
+        changes.append(
+            {
+                **dict(zip(_KEYS, key, strict=True)),
+                "earlier_ms": before[key]["median_ms"],
+                "median_ms": after[key]["median_ms"],
+                "change": after[key]["median_ms"] / before[key]["median_ms"],
+                "interval": interval,
+                "verdict": None if interval is None else _verdict(*interval),
+            }
+        )
+    order = list(after)
+    changes.sort(key=lambda change: order.index(tuple(change[name] for name in _KEYS)))
+    return {
+        "source": earlier.get("source"),
+        "differences": _differences(new, earlier),
+        "unmatched": [
+            *(f"only now: {_named(key)}" for key in after if key not in before),
+            *(f"only in the earlier run: {_named(key)}" for key in before if key not in after),
+        ],
+        "changes": changes,
+    }
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(name, "cpu" if name == "device" else None) for name in _KEYS)
+
+
+def _named(key: tuple[Any, ...]) -> str:
+    model, runtime, precision, device, units, tokens, tokenization = key
+    where = units or (device if device != "cpu" else "")
+    parts = (model, runtime, precision, where, f"{tokens} tokens,", "from text" if tokenization else "from ids")
+    return " ".join(filter(None, parts))
+
+
+def _verdict(low: float, high: float) -> str:
+    return "faster" if high < 1 else "slower" if low > 1 else "no clear change"
+
+
+def _differences(new: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, kind in (("machine", "machine: "), ("versions", "")):
+        for field in sorted(new[name].keys() | earlier[name].keys()):
+            now, before = new[name].get(field), earlier[name].get(field)
+            if now != before:
+                lines.append(f"{kind}{field} {_shown(before)} → {_shown(now)}")
+    for name in ("threads", "cpus", "questions", "repeats", "data", "seed"):
+        if name in new and name in earlier and new[name] != earlier[name]:
+            lines.append(f"{name} {_shown(earlier[name])} → {_shown(new[name])}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
