@@ -19,7 +19,6 @@ import argparse
 import json
 import random
 import sys
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SCALARS = [code for code in range(0x110000) if not 0xD800 <= code <= 0xDFFF]
 # Scalars of one text of the digests, and of one digest.
 TEXT_SCALARS, DIGEST_SCALARS = 256, 4096
+FACTOR = 0x100000001B3
 
 Definition = dict[str, Any]
 
@@ -278,15 +278,20 @@ def scalar_texts(scalars: Sequence[int]) -> Iterator[str]:
 
 
 def digest(tokenizer: Tokenizer, texts: Iterable[str]) -> str:
-    """CRC-32 of the tokens as little-endian 32-bit (id, start, end), offsets in UTF-8 bytes of their text."""
-    check = 0
+    """A hash of the tokens as numbers (id, start, end), offsets in UTF-8 bytes of their text.
+
+    Each number n makes it `hash * FACTOR + n`, modulo 2**64: cheap in a Swift that is not optimised.
+    """
+    numbers = []
     for text in texts:
         encoding = tokenizer.encode(text, add_special_tokens=False)
         lengths = np.array([len(character.encode()) for character in text])
         bytes_before = np.concatenate(([0], np.cumsum(lengths)))
         offsets = bytes_before[np.array(encoding.offsets).reshape(-1, 2)]
-        check = zlib.crc32(np.column_stack((encoding.ids, offsets)).astype("<i4").tobytes(), check)
-    return f"{check:08x}"
+        numbers.append(np.column_stack((encoding.ids, offsets)).ravel().astype(np.uint64))
+    hashed = np.concatenate(numbers)[::-1]
+    powers = np.multiply.accumulate(np.concatenate(([1], np.full(len(hashed) - 1, FACTOR))).astype(np.uint64))
+    return f"{int((hashed * powers).sum(dtype=np.uint64)):x}"
 
 
 def scalar_digests(every: bool) -> str:
