@@ -382,6 +382,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if (arguments.squad or arguments.fuzz) and not arguments.tokenizer:
         sys.exit("--squad and --fuzz need --tokenizer")
+    if arguments.tokenizer and not (arguments.squad or arguments.fuzz):
+        sys.exit("--tokenizer is for --squad and --fuzz: give one of them")
     if not (arguments.tokenizer or arguments.every_scalar):
         for name, make in FILES.items():
             write(GOLDEN / "Tokens" / name, make())

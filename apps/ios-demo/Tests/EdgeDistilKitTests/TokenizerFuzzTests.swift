@@ -10,10 +10,11 @@ final class TokenizerFuzzTests: XCTestCase {
             {"id": \(try golden.tokenizer(golden.tokenizers[0].file).vocabularySize), "content": "never found", \
             "special": false, "normalized": true, "lstrip": false, "rstrip": false, "single_word": false}, {"id": 0,
             """
-        // Uncased, cased, and the two other ways of stripping and lowering. Each also with a token that is looked for in
-        // normalised text, so that text is normalised first and split later: another way to the same tokens.
+        // Uncased, cased, and the two other ways of stripping and lowering. Each also with a token that is looked for
+        // in normalised text, so that text is normalised first and split later: another way to the same tokens.
         let pairs = try golden.tokenizers.prefix(4).map { tokenizerCase in
-            let other = tokenizerCase.file.replacingOccurrences(of: "\"added_tokens\": [{\"id\": 0,", with: "\"added_tokens\": [\(never)")
+            let other = tokenizerCase.file.replacingOccurrences(
+                of: "\"added_tokens\": [{\"id\": 0,", with: "\"added_tokens\": [\(never)")
             XCTAssertNotEqual(other, tokenizerCase.file)
             return (try golden.tokenizer(tokenizerCase.file), try golden.tokenizer(other))
         }
@@ -70,8 +71,12 @@ final class TokenizerFuzzTests: XCTestCase {
             case 2: text += pieces.randomElement(using: &random)!
             case 3: text.unicodeScalars.append(scalar(in: 0x1F000...0x1FAFF, &random))
             case 4: text.unicodeScalars.append(scalar(in: 0x590...0x8FF, &random))
-            case 5: text += (["\u{301}", "\u{316}", "\u{302E}", "\u{1D165}", "\u{1D16D}", "\u{345}", "e"]).randomElement(using: &random)!
-            case 6: text += ([" ", "\t", "\u{3000}", "\u{200D}", "\u{FE0F}", "\0", "\u{FFFD}", "İ", "漢", "각", "≠"]).randomElement(using: &random)!
+            case 5:
+                text += (["\u{301}", "\u{316}", "\u{302E}", "\u{1D165}", "\u{1D16D}", "\u{345}", "e"]).randomElement(
+                    using: &random)!
+            case 6:
+                text += ([" ", "\t", "\u{3000}", "\u{200D}", "\u{FE0F}", "\0", "\u{FFFD}", "İ", "漢", "각", "≠"])
+                    .randomElement(using: &random)!
             default: text += (["[SEP]", "[MASK]", "[CLS", "##", "a", "don't", "."]).randomElement(using: &random)!
             }
         }

@@ -4,7 +4,9 @@ import XCTest
 
 /// What is read as a tokeniser, what is refused, and how that is said.
 final class TokenizerLoadingTests: XCTestCase {
-    private let tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##aff", "##able", "caf", "##e", "##é", "Un"]
+    private let tokens = [
+        "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##aff", "##able", "caf", "##e", "##é", "Un",
+    ]
 
     /// A tokenizer.json of a few tokens, after an edit of its text.
     private func json(_ edits: [(String, String)] = []) -> String {
@@ -59,16 +61,20 @@ final class TokenizerLoadingTests: XCTestCase {
 
     func testCanonicallyEquivalentTokensAreTwoTokens() throws {
         let tokenizer = try load(
-            ("\"##able\"", "\"cafe\\u0301\""), ("\"##aff\"", "\"caf\\u00e9\""), ("\"lowercase\": true", "\"lowercase\": false"))
+            ("\"##able\"", "\"cafe\\u0301\""), ("\"##aff\"", "\"caf\\u00e9\""),
+            ("\"lowercase\": true", "\"lowercase\": false"))
         XCTAssertEqual(tokenizer.encode("caf\u{E9} cafe\u{301}").ids, [6, 7])
     }
 
     func testVocabularyFileIsUncasedUnlessSaidOtherwise() throws {
         let folder = try TemporaryFolder()
         let text = tokens.joined(separator: "\n") + "\n"
-        XCTAssertEqual(pieces(try folder.loading("vocab.txt", text), "Unaffable café [MASK]"), ["un", "##aff", "##able", "caf", "##e", "[MASK]"])
+        XCTAssertEqual(
+            pieces(try folder.loading("vocab.txt", text), "Unaffable café [MASK]"),
+            ["un", "##aff", "##able", "caf", "##e", "[MASK]"])
         let cased = try folder.loading("vocab.txt", text, lowercase: false)
-        XCTAssertEqual(pieces(cased, "Unaffable café [mask]"), ["Un", "##aff", "##able", "caf", "##é", "[UNK]", "[UNK]", "[UNK]"])
+        XCTAssertEqual(
+            pieces(cased, "Unaffable café [mask]"), ["Un", "##aff", "##able", "caf", "##é", "[UNK]", "[UNK]", "[UNK]"])
         XCTAssertEqual(cased.vocabularySize, 12)
         let windows = try folder.loading("windows.txt", tokens.joined(separator: "\r\n"))
         XCTAssertEqual(pieces(windows, "unaffable"), ["un", "##aff", "##able"])
@@ -79,7 +85,8 @@ final class TokenizerLoadingTests: XCTestCase {
         for (index, lowercase) in [true, false].enumerated() {
             let reference = try golden.tokenizer(golden.tokenizers[index].file)
             let lines = (0..<Int32(reference.vocabularySize)).map { reference.token($0)! }
-            let tokenizer = try TemporaryFolder().loading("vocab.txt", lines.joined(separator: "\n"), lowercase: lowercase)
+            let tokenizer = try TemporaryFolder().loading(
+                "vocab.txt", lines.joined(separator: "\n"), lowercase: lowercase)
             XCTAssertEqual(tokenizer.special, reference.special)
             for text in golden.texts!.prefix(100) + ["[SEP] Café 東京[MASK]."] {
                 XCTAssertEqual(tokenizer.encode(text), reference.encode(text))
@@ -118,8 +125,9 @@ final class TokenizerLoadingTests: XCTestCase {
                 return XCTFail("the first \(length) scalars are not refused")
             }
         }
-        guard case .notJSON(_, 1, _) = error(
-            try folder.loading("tokenizer.json", String(repeating: "[", count: 100_000)))
+        guard
+            case .notJSON(_, 1, _) = error(
+                try folder.loading("tokenizer.json", String(repeating: "[", count: 100_000)))
         else { return XCTFail("not refused") }
     }
 
@@ -130,7 +138,9 @@ final class TokenizerLoadingTests: XCTestCase {
         }
         XCTAssertEqual(refused(("\"WordPiece\"", "\"BPE\"")), ["model.type", "BPE", "WordPiece"])
         XCTAssertEqual(refused(("\"BertNormalizer\"", "\"NFC\"")), ["normalizer.type", "NFC", "BertNormalizer"])
-        XCTAssertEqual(refused(("\"BertPreTokenizer\"", "\"Whitespace\"")), ["pre_tokenizer.type", "Whitespace", "BertPreTokenizer"])
+        XCTAssertEqual(
+            refused(("\"BertPreTokenizer\"", "\"Whitespace\"")),
+            ["pre_tokenizer.type", "Whitespace", "BertPreTokenizer"])
         XCTAssertEqual(refused(("{\"type\": \"BertPreTokenizer\"}", "null")), ["pre_tokenizer", "null", "BERT's"])
     }
 
@@ -140,7 +150,9 @@ final class TokenizerLoadingTests: XCTestCase {
             return [field, problem]
         }
         XCTAssertEqual(refused(("\"clean_text\": true, ", "")), ["normalizer.clean_text", "is missing"])
-        XCTAssertEqual(refused(("\"strip_accents\": null", "\"strip_accents\": 1")), ["normalizer.strip_accents", "is not true or false"])
+        XCTAssertEqual(
+            refused(("\"strip_accents\": null", "\"strip_accents\": 1")),
+            ["normalizer.strip_accents", "is not true or false"])
         XCTAssertEqual(refused(("\"unk_token\": \"[UNK]\", ", "")), ["model.unk_token", "is missing"])
         XCTAssertEqual(refused(("\"vocab\"", "\"words\"")), ["model.vocab", "is missing or no object"])
         for id in ["-1", "0.5", "2147483648", "\"5\"", "null"] {
@@ -151,7 +163,8 @@ final class TokenizerLoadingTests: XCTestCase {
         XCTAssertEqual(
             refused(("\"id\": 3", "\"id\": 4")),
             ["added_tokens[0].id", "is 4, where the vocabulary makes [SEP] number 3"])
-        XCTAssertEqual(refused(("\"id\": 3, \"content\": \"[SEP]\"", "\"id\": 12")), ["added_tokens[0].content", "is missing"])
+        XCTAssertEqual(
+            refused(("\"id\": 3, \"content\": \"[SEP]\"", "\"id\": 12")), ["added_tokens[0].content", "is missing"])
     }
 
     func testVocabulariesThatAreNoVocabulariesAreRefused() throws {
@@ -182,7 +195,9 @@ final class TokenizerLoadingTests: XCTestCase {
         ]
         for error in errors {
             XCTAssertTrue(error.description.hasPrefix("p: "), error.description)
-            XCTAssertNotNil(error.description.range(of: #"\. (Copy|Use|Save) .*\.$"#, options: .regularExpression), error.description)
+            XCTAssertNotNil(
+                error.description.range(of: #"\. (Copy|Use|Save) .*\.$"#, options: .regularExpression),
+                error.description)
             XCTAssertEqual(error.localizedDescription, error.description)
         }
     }
@@ -192,10 +207,12 @@ final class TokenizerLoadingTests: XCTestCase {
         guard case .object(let members) = try JSONReader.read(text) else { return XCTFail("no object") }
         XCTAssertEqual(members.map(\.key), ["a", "é\n\"\\/é😀", "b", "b"])
         guard case .array(let elements) = members[0].value else { return XCTFail("no array") }
-        XCTAssertEqual("\(elements)", "\([JSONValue.number(1), .number(-2500), .number(0), .bool(true), .bool(false), .null])")
+        XCTAssertEqual(
+            "\(elements)", "\([JSONValue.number(1), .number(-2500), .number(0), .bool(true), .bool(false), .null])")
         let wrong = [
             "", "nul", "01", "1.", "1e", "-", "+1", ".5", "\"", "\"\\", "\"\\x\"", "\"\\ud800\"", "\"\\ud800\\u0041\"",
-            "\"\\udc00\"", "\"\\u12\"", "\"\n\"", "[1,]", "[1 2]", "{1:2}", "{\"a\"}", "{\"a\":1,}", "1 1", "1e999", "[", "{",
+            "\"\\udc00\"", "\"\\u12\"", "\"\n\"", "[1,]", "[1 2]", "{1:2}", "{\"a\"}", "{\"a\":1,}", "1 1", "1e999",
+            "[", "{",
         ]
         for text in wrong { XCTAssertThrowsError(try JSONReader.read(text), text) { XCTAssertTrue($0 is JSONFault) } }
     }

@@ -115,8 +115,8 @@ extension Normalizer {
 
 /// Combining characters between two that are not, on their way into canonical order.
 ///
-/// The reference moves scalars, and gives each source position to whatever comes next in the new order: the first scalar
-/// of a decomposition takes the next source, the others the source of the one before them.
+/// The reference moves scalars, and gives each source position to whatever comes next in the new order: the first
+/// scalar of a decomposition takes the next source, the others the source of the one before them.
 private struct CombiningRun {
     private var scalars: [(scalar: UInt32, combiningClass: UInt32, isFirst: Bool)] = []
     private var sources: [Range<Int32>] = []

@@ -94,7 +94,7 @@ struct UnicodeData: @unchecked Sendable {
     private let blockStarts: UnsafeBufferPointer<UInt32>
     private let blocks: UnsafeBufferPointer<UInt8>
     private let decompositions = Mapping(UnicodeTables.decompositions)
-    /// Lower-case forms of scalars of class `lowers`. They depend on the scalar alone: Σ is σ at the end of a word too.
+    /// Lower-case forms of scalars of class `lowers`. They depend on the scalar alone: Σ is σ at a word's end too.
     let lowercase = Mapping(UnicodeTables.lowercase)
     /// Canonical combining classes of scalars that do not decompose.
     let combiningClass = Ranges(UnicodeTables.combiningClasses)

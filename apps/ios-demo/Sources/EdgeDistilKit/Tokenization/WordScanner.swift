@@ -143,7 +143,7 @@ struct WordScanner {
         return true
     }
 
-    /// Cuts a word of ASCII letters and digits and returns where it ends; nil, and nothing appended, where it has others.
+    /// Cuts a word of ASCII letters and digits and returns where it ends; nil, with nothing appended, for other words.
     @inline(__always)
     private func scanLetters(_ text: UnsafeBufferPointer<UInt8>, _ start: Int, into tokens: inout TokenBuffer) -> Int? {
         let first = tokens.count
