@@ -4,11 +4,11 @@ r"""What the Hugging Face tokeniser makes of texts, for the tests of the Swift k
     .venv/bin/python apps/ios-demo/Scripts/write_golden_tokens.py --tokenizer TOKENIZER.json \
         --squad data/squad/dev-v1.1.json data/squad/train-v1.1.json --fuzz 20000 --every-scalar
 
-The first writes what is checked in, to Tests/EdgeDistilKitTests/Golden/Tokens, in about half a minute: the questions and
-passages of the starter set's dev split, hard texts, and a digest of nearly every Unicode scalar in a word.
-`tests/test_swift_golden.py` says when the files are no longer what this writes. The second writes larger files, which
-git ignores, to Golden/Local: the questions and contexts of SQuAD files in a real vocabulary, random texts in it, and the
-scalars that are left out of the first.
+The first writes what is checked in, to Tests/EdgeDistilKitTests/Golden/Tokens, in some fifteen seconds: the questions
+and passages of the starter set's dev split, hard texts, words from every block of Unicode, and a digest of nearly every
+scalar in a word. `tests/test_swift_golden.py` says when the files are no longer what this writes. The second writes
+larger files, which git ignores, to Golden/Local: the questions and contexts of SQuAD files in a real vocabulary, random
+texts in it, and the digest of every scalar.
 
 A file of tokens holds `texts`; `vocabulary`, the text of `model.vocab`; and `tokenizers`, each with its `name`, its
 tokenizer.json as `file`, in which `vocab` is empty, and `expected`: for each text the tokens as [id, gap, length, id,
@@ -19,7 +19,6 @@ import argparse
 import json
 import random
 import sys
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SCALARS = [code for code in range(0x110000) if not 0xD800 <= code <= 0xDFFF]
 # Scalars of one text of the digests, and of one digest.
 TEXT_SCALARS, DIGEST_SCALARS = 256, 4096
+FACTOR = 0x100000001B3
 
 Definition = dict[str, Any]
 
@@ -150,27 +150,35 @@ HARD_TEXTS = (
     "Café ÉCOLE naïve Ångström Zürich Øre Łódź Đuro ħ ß ẞ ŉ ĳ Ǆ ǅ ǆ",
     "Cafe\u0301 E\u0301COLE nai\u0308ve A\u030angstro\u0308m \u0301x x\u0301\u0301\u0301\u0301 \u0344a",
     "q\u0307\u0323 q\u0323\u0307 \u1e69 s\u0323\u0307 s\u0307\u0323 \u1e0b\u0323 a\u0315\u0300\u05ae\u0062",
-    "a\U0001d165\u0301b a\U0001d15e\u0301\U0001d16db a\u302e\u0316\u302ab a\u1b44\u0301 \u0301\U0001d165\u0316 x\U00016ff0\u0301",
-    "a\u0301\u0316\U0001d16d\U0001d165\u0323b \u0301\U0001d16d\U0001d165 c\u1ab0\u1abf\u0301\u1ac0d e\u0898\u0301\U00010efdf",
+    "a\U0001d165\u0301b a\U0001d15e\u0301\U0001d16db a\u302e\u0316\u302ab a\u1b44\u0301 \u0301\U0001d165\u0316 "
+    "x\U00016ff0\u0301",
+    "a\u0301\u0316\U0001d16d\U0001d165\u0323b \u0301\U0001d16d\U0001d165 c\u1ab0\u1abf\u0301\u1ac0d "
+    "e\u0898\u0301\U00010efdf",
     "e\u0301\U0001d165[SEP]\U0001d16d\u0301 \U0001d165\U0001d16d[MASK]\u0301",
-    "\U0001d1bb\U0001d1bc\U0001d1c0 \U0001d15f \u0958\u0959 \u09dc \u0a33 \u0b5c \u0f43 \u0f73\u0f71\u0f80 \ufb1d \ufb2e",
+    "\U0001d1bb\U0001d1bc\U0001d1c0 \U0001d15f \u0958\u0959 \u09dc \u0a33 \u0b5c \u0f43 \u0f73\u0f71\u0f80 "
+    "\ufb1d \ufb2e",
     "İstanbul İİ ıI I\u0307 ÎÏ ΟΔΥΣΣΕΎΣ Σ ΑΣ Σα ΑΣ. ς ΐ ΰ ᾳ ᾼ ῼ ﬁne ﬀ ŉa ǰ ẖ ẞ Ω Å K ℵ Ⅷ ⓐ Ⓩ Ａｚ Ǆ 𐐀𐐨 Ა ა Ꭰ ꭰ",
     "≠ ≮ ≯ ; \u0387 \u1fef \u2000 \u2329\u232a \u226e\u0301 \u0340\u0341\u0343 a\u0338 =\u0338 <\u0338x",
     '!"#$%&\'()*+,-./:;<=>?@[\\]^_`{|}~ a!b"c#d$e a_b x^y `q` ~ <> |',
     "¡¿ “so” ‘it’s’ — – … ‹a› «b» • † ‰ ′ ″ ※ ‼ ⁉ § ¶ © ® ™ € £ ¥ ¢ ± × ÷ ¬ ½ ² № ° ‿ ⁀ ⟨a⟩ 、。〃「」『』【】〜・",
-    "東京は日本の首都。서울 한국어 ᄒ\u1161ᆫ 각ᆨ 漢a字b㐀x豈豈\ufa6a丽\U00020000\U0002a6df\U0002a6e0\U0002a700\U0002b73f\U0002b740",
-    "\U0002b81f\U0002b820\U0002b920\U0002ceaf\U0002ceb0\U0002f800\U0002fa1f\U0002fa20\U00030000 \u2e80\u2f00\u3007\u31c0\u9fff\ua000",
+    "東京は日本の首都。서울 한국어 ᄒ\u1161ᆫ 각ᆨ 漢a字b㐀x豈豈\ufa6a丽"
+    "\U00020000\U0002a6df\U0002a6e0\U0002a700\U0002b73f\U0002b740",
+    "\U0002b81f\U0002b820\U0002b920\U0002ceaf\U0002ceb0\U0002f800\U0002fa1f\U0002fa20\U00030000 "
+    "\u2e80\u2f00\u3007\u31c0\u9fff\ua000",
     "かがカガは\u3099ば゛゜ヷ ｶﾞ ㍿ ㌀ 〱 々 ー ﾞ ไทย ภาษาไทย ລາວ བོད་ཡིག ខ្មែរ မြန်မာ",
     "हिन्दी नमस्ते क्ष क़ বাংলা தமிழ் తెలుగు ಕನ್ನಡ മലയാളം සිංහල ગુજરાતી ਪੰਜਾਬੀ ଓଡ଼ିଆ",
     "العربية مُحَمَّد ﷺ ﻻ لا ٠١٢ ، ؛ ؟ עִבְרִית שָׁלוֹם ײַ שּׁ ־ ״ فارسی اُردو ܐܒܓ ߊߋ ދިވެހި",
     "Ελληνικά ἀρχή ᾠδή Русский Ёлка Їжак ЙОГУРТ Հայերեն և ქართული Ქ አማርኛ ᏣᎳᎩ ᐃᓄᒃ ᚠᚢ ᠮᠣᠩ ꆈ ⲕⲟⲡ 𐌰 𐤀 𒀀 𓀀 𝔘𝔫𝔦 𝟘 🄰",
-    "👩\u200d👩\u200d👧\u200d👦 👍🏽 🏳️\u200d🌈 🇩🇪🇫 ❤️ ☃x 5️⃣ #️⃣ 🧑🏿\u200d🚀 😀a😀 \ufe0f\u20e3 🏴\U000e0067\U000e0062\U000e007f",
+    "👩\u200d👩\u200d👧\u200d👦 👍🏽 🏳️\u200d🌈 🇩🇪🇫 ❤️ ☃x 5️⃣ #️⃣ 🧑🏿\u200d🚀 😀a😀 \ufe0f\u20e3 "
+    "🏴\U000e0067\U000e0062\U000e007f",
     "[SEP] a[MASK]b [sep] [CLS][UNK] x [[SEP]] [SEP [ SEP ] [PAD][PAD] [MASK].[mask] [SE\u0301P] [SE\u00adP]",
     "#[CLS]# ##ing # #a a# [UNK]é[SEP]漢[MASK]\u0301 \u0301[SEP]\u0301 [CLS",
     "new token NEW TOKEN Éclair éclair eclair ECLAIR e\u0301clair xéclairx <ent> x<ent>y  <ent>  ",
-    "  left\t<l>  right<r> \n\u3000x both \u00a0<b>\u2003 <b> <r><l> <r> <l> <w> x<w> <w>x é<w> _<w> 1<w> -<w>- <w><w> 字<w> \u0301<w>",
+    "  left\t<l>  right<r> \n\u3000x both \u00a0<b>\u2003 <b> <r><l> <r> <l> "
+    "<w> x<w> <w>x é<w> _<w> 1<w> -<w>- <w><w> 字<w> \u0301<w>",
     " <s> <s><s>< s> <r>  <s> x İ<n> <N> <\u0301n> i\u0307stan İSTAN a\u00adb<n>",
-    f"{'x' * 100} {'y' * 101} {'z' * 300} {'é' * 100} {'é' * 101} {'e' * 99}\u0301\u0301 {'w' * 100}\u00ad {'İ' * 51} {'漢' * 101}",
+    f"{'x' * 100} {'y' * 101} {'z' * 300} {'é' * 100} {'é' * 101} "
+    f"{'e' * 99}\u0301\u0301 {'w' * 100}\u00ad {'İ' * 51} {'漢' * 101}",
     "ab" * 5120,
     "é" * 5000 + "x",
     "e\u0301\u0323" * 2500,
@@ -276,15 +284,20 @@ def scalar_texts(scalars: Sequence[int]) -> Iterator[str]:
 
 
 def digest(tokenizer: Tokenizer, texts: Iterable[str]) -> str:
-    """CRC-32 of the tokens as little-endian 32-bit (id, start, end), offsets in UTF-8 bytes of their text."""
-    check = 0
+    """A hash of the tokens as numbers (id, start, end), offsets in UTF-8 bytes of their text.
+
+    Each number n makes it `hash * FACTOR + n`, modulo 2**64: cheap in a Swift that is not optimised.
+    """
+    numbers = []
     for text in texts:
         encoding = tokenizer.encode(text, add_special_tokens=False)
         lengths = np.array([len(character.encode()) for character in text])
         bytes_before = np.concatenate(([0], np.cumsum(lengths)))
         offsets = bytes_before[np.array(encoding.offsets).reshape(-1, 2)]
-        check = zlib.crc32(np.column_stack((encoding.ids, offsets)).astype("<i4").tobytes(), check)
-    return f"{check:08x}"
+        numbers.append(np.column_stack((encoding.ids, offsets)).ravel().astype(np.uint64))
+    hashed = np.concatenate(numbers)[::-1]
+    powers = np.multiply.accumulate(np.concatenate(([1], np.full(len(hashed) - 1, FACTOR))).astype(np.uint64))
+    return f"{int((hashed * powers).sum(dtype=np.uint64)):x}"
 
 
 def scalar_digests(every: bool) -> str:
@@ -369,6 +382,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if (arguments.squad or arguments.fuzz) and not arguments.tokenizer:
         sys.exit("--squad and --fuzz need --tokenizer")
+    if arguments.tokenizer and not (arguments.squad or arguments.fuzz):
+        sys.exit("--tokenizer is for --squad and --fuzz: give one of them")
     if not (arguments.tokenizer or arguments.every_scalar):
         for name, make in FILES.items():
             write(GOLDEN / "Tokens" / name, make())

@@ -27,7 +27,8 @@ struct Options {
                 continue
             }
             guard ["--tokenizer", "--text", "--seconds"].contains(name) else {
-                throw UsageError(description: "unknown option \(name): there are --tokenizer, --text, --seconds, --json")
+                throw UsageError(
+                    description: "unknown option \(name): there are --tokenizer, --text, --seconds, --json")
             }
             guard let value = rest.popFirst() else { throw UsageError(description: "\(name) needs a value") }
             switch name {
@@ -83,7 +84,8 @@ func rounded(_ number: Double, _ places: Int = 1) -> String { String(format: "%.
 
 func run() throws {
     let options = try Options(Array(CommandLine.arguments.dropFirst()))
-    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("TokenizerBenchmark-\(UUID().uuidString)")
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
+        "TokenizerBenchmark-\(UUID().uuidString)")
     defer { try? FileManager.default.removeItem(at: folder) }
 
     let url =

@@ -82,7 +82,7 @@ struct AddedTokenFinder: Sendable {
         var start = end
         while start > 0 {
             let (scalar, length) = UTF8Scalar.decode(text, before: start)
-            guard UnicodeData.shared.classOf(scalar).contains(.space) else { break }
+            guard UnicodeData.shared.classOf(scalar).has(.space) else { break }
             start -= length
         }
         return start
@@ -92,7 +92,7 @@ struct AddedTokenFinder: Sendable {
         var end = start
         while end < text.count {
             let (scalar, length) = UTF8Scalar.decode(text, at: end)
-            guard UnicodeData.shared.classOf(scalar).contains(.space) else { break }
+            guard UnicodeData.shared.classOf(scalar).has(.space) else { break }
             end += length
         }
         return end

@@ -1,7 +1,7 @@
 /// A JSON value that keeps the members of an object as they stand: in order, and told apart byte by byte.
 ///
-/// Foundation's readers put members into dictionaries of strings, where keys that are canonically equivalent, such as é
-/// in one scalar and in two, are the same key. In a vocabulary they are two tokens.
+/// Foundation's readers put members into dictionaries of strings, where keys that are canonically equivalent, such as
+/// é in one scalar and in two, are the same key. In a vocabulary they are two tokens.
 enum JSONValue {
     case null
     case bool(Bool)
@@ -51,7 +51,9 @@ struct JSONReader {
     private var next: UInt8? { position < bytes.count ? bytes[position] : nil }
 
     private func fault(_ problem: String) -> JSONFault {
-        JSONFault(line: 1 + bytes[..<min(position, bytes.count)].lazy.filter { $0 == UInt8(ascii: "\n") }.count, problem: problem)
+        JSONFault(
+            line: 1 + bytes[..<min(position, bytes.count)].lazy.filter { $0 == UInt8(ascii: "\n") }.count,
+            problem: problem)
     }
 
     private mutating func skipBlanks() {

@@ -21,11 +21,29 @@ struct NormalizedText {
     var ends: ContiguousArray<Int32> = []
 
     mutating func append(_ scalar: UInt32, _ source: Range<Int32>) {
-        for byte in Unicode.UTF8.encode(Unicode.Scalar(scalar)!)! {
-            bytes.append(byte)
-            starts.append(source.lowerBound)
-            ends.append(source.upperBound)
+        if scalar < 0x80 {
+            append(byte: scalar, source)
+        } else {
+            if scalar < 0x800 {
+                append(byte: 0xC0 | scalar >> 6, source)
+            } else {
+                if scalar < 0x10000 {
+                    append(byte: 0xE0 | scalar >> 12, source)
+                } else {
+                    append(byte: 0xF0 | scalar >> 18, source)
+                    append(byte: 0x80 | scalar >> 12 & 0x3F, source)
+                }
+                append(byte: 0x80 | scalar >> 6 & 0x3F, source)
+            }
+            append(byte: 0x80 | scalar & 0x3F, source)
         }
+    }
+
+    @inline(__always)
+    private mutating func append(byte: UInt32, _ source: Range<Int32>) {
+        bytes.append(UInt8(truncatingIfNeeded: byte))
+        starts.append(source.lowerBound)
+        ends.append(source.upperBound)
     }
 }
 
@@ -41,7 +59,7 @@ extension Normalizer {
         let unicode = UnicodeData.shared
 
         func finish(_ scalar: UInt32, _ source: Range<Int32>) {
-            if lowercases, unicode.classOf(scalar).contains(.lowers) {
+            if lowercases, unicode.classOf(scalar).has(.lowers) {
                 for lowered in unicode.lowercase[scalar] { result.append(lowered, source) }
             } else {
                 result.append(scalar, source)
@@ -49,7 +67,7 @@ extension Normalizer {
         }
         func finishRun() {
             pending.takeOrdered { scalar, source in
-                if !unicode.classOf(scalar).contains(.mark) { finish(scalar, source) }
+                if !unicode.classOf(scalar).has(.mark) { finish(scalar, source) }
             }
         }
         func strip(_ scalar: UInt32, _ source: Range<Int32>) {
@@ -62,7 +80,7 @@ extension Normalizer {
                 if combiningClass == 0 { finishRun() }
                 isFirst = false
             }
-            if unicode.classOf(scalar).contains(.decomposes) {
+            if unicode.classOf(scalar).has(.decomposes) {
                 unicode.decompose(scalar, place)
             } else {
                 place(scalar)
@@ -76,13 +94,13 @@ extension Normalizer {
             position += length
             let kind = unicode.classOf(scalar)
             if cleansText {
-                if kind.contains(.control) { continue }
-                if kind.contains(.space) {
+                if kind.has(.control) { continue }
+                if kind.has(.space) {
                     strip(0x20, source)
                     continue
                 }
             }
-            if spacesIdeographs, kind.contains(.ideograph) {
+            if spacesIdeographs, kind.has(.ideograph) {
                 strip(0x20, source)
                 strip(scalar, source)
                 strip(0x20, source)
@@ -97,8 +115,8 @@ extension Normalizer {
 
 /// Combining characters between two that are not, on their way into canonical order.
 ///
-/// The reference moves scalars, and gives each source position to whatever comes next in the new order: the first scalar
-/// of a decomposition takes the next source, the others the source of the one before them.
+/// The reference moves scalars, and gives each source position to whatever comes next in the new order: the first
+/// scalar of a decomposition takes the next source, the others the source of the one before them.
 private struct CombiningRun {
     private var scalars: [(scalar: UInt32, combiningClass: UInt32, isFirst: Bool)] = []
     private var sources: [Range<Int32>] = []

@@ -26,7 +26,7 @@ extension TokenizerError: LocalizedError, CustomStringConvertible {
     public var description: String {
         switch self {
         case .missingFile(let path):
-            return "\(path): there is no tokeniser here. Copy the tokenizer.json or vocab.txt of the model to this place."
+            return "\(path): there is no tokeniser here. Copy the tokenizer.json or vocab.txt of the model there."
         case .unreadable(let path, let reason):
             return "\(path): cannot be read: \(reason). Copy the tokeniser of the model again."
         case .notUTF8(let path):

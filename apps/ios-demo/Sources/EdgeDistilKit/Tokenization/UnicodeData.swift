@@ -5,24 +5,31 @@ struct UnicodeData: @unchecked Sendable {
     static let shared = UnicodeData()
 
     /// What a scalar is to BERT's normaliser and its splitting; bits as `Scripts/write_unicode_tables.py` writes them.
-    struct Class: OptionSet, Sendable {
-        let rawValue: UInt8
+    struct Class: Sendable {
+        let bits: UInt8
+
+        /// Whether it has any of the bits of another.
+        @inline(__always)
+        func has(_ other: Class) -> Bool { bits & other.bits != 0 }
+
         /// Dropped by the cleaning of text: control, format, private and other unwanted characters.
-        static let control = Class(rawValue: 1)
+        static let control = Class(bits: 1)
         /// Parts words.
-        static let space = Class(rawValue: 2)
+        static let space = Class(bits: 2)
         /// A word of its own where ideographs are spaced.
-        static let ideograph = Class(rawValue: 4)
+        static let ideograph = Class(bits: 4)
         /// A word of its own.
-        static let punctuation = Class(rawValue: 8)
+        static let punctuation = Class(bits: 8)
         /// Dropped where accents are stripped.
-        static let mark = Class(rawValue: 16)
+        static let mark = Class(bits: 16)
         /// Its canonical decomposition is another sequence.
-        static let decomposes = Class(rawValue: 32)
+        static let decomposes = Class(bits: 32)
         /// Its lower-case form is another sequence.
-        static let lowers = Class(rawValue: 64)
+        static let lowers = Class(bits: 64)
         /// Leaves a combining character behind when accents are stripped, so that canonical ordering may move it.
-        static let reorders = Class(rawValue: 128)
+        static let reorders = Class(bits: 128)
+        /// Any of what stripping accents looks at.
+        static let strippable = Class(bits: 16 | 32 | 128)
     }
 
     /// A map from scalars to short sequences of scalars, by binary search.
@@ -87,7 +94,7 @@ struct UnicodeData: @unchecked Sendable {
     private let blockStarts: UnsafeBufferPointer<UInt32>
     private let blocks: UnsafeBufferPointer<UInt8>
     private let decompositions = Mapping(UnicodeTables.decompositions)
-    /// Lower-case forms of scalars of class `lowers`. They depend on the scalar alone: Σ is σ at the end of a word too.
+    /// Lower-case forms of scalars of class `lowers`. They depend on the scalar alone: Σ is σ at a word's end too.
     let lowercase = Mapping(UnicodeTables.lowercase)
     /// Canonical combining classes of scalars that do not decompose.
     let combiningClass = Ranges(UnicodeTables.combiningClasses)
@@ -136,7 +143,7 @@ struct UnicodeData: @unchecked Sendable {
 
     @inline(__always)
     func classOf(_ scalar: UInt32) -> Class {
-        Class(rawValue: blocks[Int(blockStarts[Int(scalar >> 8)]) + Int(scalar & 0xFF)])
+        Class(bits: blocks[Int(blockStarts[Int(scalar >> 8)]) + Int(scalar & 0xFF)])
     }
 
     /// Whether the reference counts the scalar as part of a word (`\w`) beside an added token that stands alone.

@@ -1,10 +1,10 @@
 import Foundation
 
-/// BERT's tokeniser: the same ids and offsets as the fast one of Hugging Face `tokenizers`, without special tokens added.
+/// BERT's tokeniser: the same ids and offsets as the fast one of Hugging Face `tokenizers`, no special tokens added.
 ///
-/// Reads what the ecosystem writes: `tokenizer.json`, or a bare `vocab.txt`. Truncation, padding and post-processing that
-/// a `tokenizer.json` asks for are left to the caller. Time is linear in the length of the text, memory some 12 bytes for
-/// each token. Texts must be shorter than 2 GiB, which 32-bit offsets can count.
+/// Reads what the ecosystem writes: `tokenizer.json`, or a bare `vocab.txt`. Truncation, padding and post-processing
+/// that a `tokenizer.json` asks for are left to the caller. Time is linear in the length of the text; while it encodes,
+/// it needs up to 36 bytes for each token. Texts must be shorter than 2 GiB, which 32-bit offsets can count.
 public struct WordPieceTokenizer: Tokenizer {
     public let special: SpecialTokens
     /// One more than the greatest id, as many rows as an embedding table needs.
@@ -27,8 +27,8 @@ public struct WordPieceTokenizer: Tokenizer {
     ///     BertPreTokenizer; a `vocab.txt`, one token a line; or a folder with one of them, the first if it has both.
     ///   - lowercase: whether a `vocab.txt` is of an uncased model, whose text is lowered and stripped of accents. That
     ///     file cannot say. Everything else of it is taken to be as in the original BERT: text is cleaned, ideographs
-    ///     are spaced, pieces continue with `##`, words of more than 100 characters are unknown, and [PAD], [UNK], [CLS],
-    ///     [SEP] and [MASK] are found in the text. A `tokenizer.json` says all of this itself and this is ignored.
+    ///     are spaced, pieces continue with `##`, words of more than 100 characters are unknown, and [PAD], [UNK],
+    ///     [CLS], [SEP] and [MASK] are found in the text. A `tokenizer.json` says all of this itself and this is ignored.
     /// - Throws: `TokenizerError`.
     public init(contentsOf url: URL, lowercase: Bool = true) throws {
         try self.init(TokenizerDefinition(contentsOf: url, lowercase: lowercase))
@@ -95,7 +95,8 @@ public struct WordPieceTokenizer: Tokenizer {
                 var position = 0
                 for match in addedTokens.matches(in: text) {
                     // A token may start in white space that the one before it has taken.
-                    encode(text, position..<max(position, match.range.lowerBound), &scanner, &plainScanner, into: &tokens)
+                    let rest = position..<max(position, match.range.lowerBound)
+                    encode(text, rest, &scanner, &plainScanner, into: &tokens)
                     tokens.append(match.id, match.range.lowerBound, match.range.upperBound)
                     position = match.range.upperBound
                 }

@@ -2,8 +2,8 @@
 ///
 /// LinMaxMatch of "Fast WordPiece Tokenization" (Song et al., 2021, section 3): every node of the trie knows the pieces
 /// that the text up to it is cut into when it cannot go on (its failure pops) and the node to go on from (its failure
-/// link), so that no byte is read twice. Here the trie is one of UTF-8 bytes, laid out as a double array: the child of a
-/// node by byte b stands at `base ^ b`. Pieces are valid UTF-8, so they end where scalars end.
+/// link), so that no byte is read twice. Here the trie is one of UTF-8 bytes, laid out as a double array: the child of
+/// a node by byte b stands at `base ^ b`. Pieces are valid UTF-8, so they end where scalars end.
 struct WordPieceTrie: Sendable {
     /// What a node does when the next byte has no child, or the word ends.
     struct Failure: Sendable {

@@ -84,10 +84,10 @@ struct WordScanner {
                 (0..<256).map { (byte: UInt32) -> UInt8 in
                     guard byte < 0x80 else { return other }
                     let kind = unicode.classOf(byte)
-                    if kind.contains(.control) { return kind.contains(.space) && !normalizer.cleansText ? space : other }
-                    if kind.contains(.space) { return space }
-                    if kind.contains(.punctuation) { return punctuation }
-                    return UInt8(normalizer.lowercases && kind.contains(.lowers) ? byte | 0x20 : byte)
+                    if kind.has(.control) { return kind.has(.space) && !normalizer.cleansText ? space : other }
+                    if kind.has(.space) { return space }
+                    if kind.has(.punctuation) { return punctuation }
+                    return UInt8(normalizer.lowercases && kind.has(.lowers) ? byte | 0x20 : byte)
                 })
         }
     }
@@ -143,7 +143,7 @@ struct WordScanner {
         return true
     }
 
-    /// Cuts a word of ASCII letters and digits and returns where it ends; nil, and nothing appended, where it has others.
+    /// Cuts a word of ASCII letters and digits and returns where it ends; nil, with nothing appended, for other words.
     @inline(__always)
     private func scanLetters(_ text: UnsafeBufferPointer<UInt8>, _ start: Int, into tokens: inout TokenBuffer) -> Int? {
         let first = tokens.count
@@ -235,22 +235,22 @@ struct WordScanner {
             let source = Int32(truncatingIfNeeded: position)..<Int32(truncatingIfNeeded: position + length)
             position += length
             let kind = unicode.classOf(scalar)
-            if normalizer.cleansText, kind.contains(.control) { continue }
-            if kind.contains(.space) {
+            if normalizer.cleansText, kind.has(.control) { continue }
+            if kind.has(.space) {
                 finishWord(into: &tokens)
                 break
             }
-            let isIdeograph = normalizer.spacesIdeographs && kind.contains(.ideograph)
+            let isIdeograph = normalizer.spacesIdeographs && kind.has(.ideograph)
             if isIdeograph { finishWord(into: &tokens) }
-            if normalizer.stripsAccents, !kind.isDisjoint(with: [.mark, .decomposes, .reorders]) {
-                if kind.contains(.reorders) {
+            if normalizer.stripsAccents, kind.has(.strippable) {
+                if kind.has(.reorders) {
                     clearWord()
                     return nil
                 }
-                if kind.contains(.decomposes) {
+                if kind.has(.decomposes) {
                     unicode.decompose(scalar) { part in
                         let partKind = unicode.classOf(part)
-                        if !partKind.contains(.mark) { lower(part, partKind, source, into: &tokens) }
+                        if !partKind.has(.mark) { lower(part, partKind, source, into: &tokens) }
                     }
                 }
             } else {
@@ -266,7 +266,7 @@ struct WordScanner {
     private mutating func lower(
         _ scalar: UInt32, _ kind: UnicodeData.Class, _ source: Range<Int32>, into tokens: inout TokenBuffer
     ) {
-        if normalizer.lowercases, kind.contains(.lowers) {
+        if normalizer.lowercases, kind.has(.lowers) {
             let unicode = UnicodeData.shared
             for lowered in unicode.lowercase[scalar] { place(lowered, unicode.classOf(lowered), source, into: &tokens) }
         } else {
@@ -279,9 +279,9 @@ struct WordScanner {
     private mutating func place(
         _ scalar: UInt32, _ kind: UnicodeData.Class, _ source: Range<Int32>, into tokens: inout TokenBuffer
     ) {
-        let isAlone = !kind.isDisjoint(with: [.space, .punctuation])
+        let isAlone = kind.has(.space) || kind.has(.punctuation)
         if isAlone { finishWord(into: &tokens) }
-        if kind.contains(.space) { return }
+        if kind.has(.space) { return }
         if scalarCount == 0 { wordStart = source.lowerBound }
         wordEnd = source.upperBound
         scalarCount += 1
