@@ -10,15 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_distil.checkpoints import MANIFEST, versions
-from edge_distil.machine import describe_machine
-from edge_distil.report.tables import between_marks, markdown
+import result_files
+
+from edge_distil.checkpoints import MANIFEST
+from edge_distil.report.tables import markdown
 from edge_distil.tasks.text_metrics import macro_score
 from edge_distil.tasks.texts import GLUE
 
-ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks/results/ablation.json"
-DOCUMENT = ROOT / "docs/ablation.md"
 # What is left out, and by how much the paper's GLUE macro-score changes.
 VARIANTS = {
     "triple": ("nothing", None),
@@ -29,7 +27,7 @@ VARIANTS = {
 }
 
 
-def collect(runs: Path) -> dict[str, Any]:
+def collect(runs: Path) -> list[dict[str, Any]]:
     """Scores on the tasks that every variant was fine-tuned on, their mean, and what training took."""
 
     def measured(folder: Path) -> dict[str, Any]:
@@ -54,12 +52,12 @@ def collect(runs: Path) -> dict[str, Any]:
                 "fine_tuning_seconds": sum(each["seconds"] for each in of_tasks.values()),
             }
         )
-    return {"study": "ablation", "machine": describe_machine(), "versions": versions(), "results": rows}
+    return rows
 
 
 def table(result: dict[str, Any]) -> str:
     """The paper's changes beside ours, and the tasks' scores."""
-    rows = result["results"]
+    rows = result["results"]["variants"]
     whole = next(row for row in rows if row["variant"] == "triple")
     tasks = list(whole["scores"])
     cells = []
@@ -78,11 +76,16 @@ def table(result: dict[str, Any]) -> str:
     return markdown(("left out", "paper: change", "ours: change", "our macro-score", *tasks), cells)
 
 
+def blocks(result: dict[str, Any]) -> result_files.Blocks:
+    """What the document holds of the result file."""
+    return {("docs/ablation.md", "ablation"): table(result)}
+
+
 def main() -> None:
     """Write the result file and the page's table."""
-    result = collect(Path(sys.argv[1]))
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    between_marks(DOCUMENT, "ablation", table(result))
+    variants = collect(Path(sys.argv[1]))
+    result = result_files.write("ablation", command="benchmarks/ablation.sh", seeds=[0], results={"variants": variants})
+    result_files.write_blocks(blocks(result))
 
 
 if __name__ == "__main__":

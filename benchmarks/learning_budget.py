@@ -5,15 +5,12 @@
 Nothing is measured: ours is `real_run.sh`, from its result file.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
-from edge_distil.report.tables import between_marks, markdown
+import result_files
 
-ROOT = Path(__file__).parent.parent
-SOURCE = ROOT / "benchmarks/results/real-run.json"
-DOCUMENT = ROOT / "docs/learning-budget.md"
+from edge_distil.report.tables import markdown
+
 # The paper's summary: millions of parameters, devices and time, device-hours, data.
 PAPER = [
     ("BERT-base / large", "110 / 340", "8 V100 × 12 days, or 280 V100 × 1 day", "2,304 / 6,720", "16 GB"),
@@ -28,8 +25,12 @@ def table(result: dict[str, Any]) -> str:
     """The published budgets, and ours under them."""
     rows = [[model, "paper", *figures] for model, *figures in PAPER]
     for stage, label in STAGES.items():
-        measured = result["training"][stage]["metrics"]
-        hours = measured["seconds"] / 3600 if "seconds" in measured else result["training"][stage]["seconds"] / 3600
+        measured = result["results"]["training"][stage]["metrics"]
+        hours = (
+            measured["seconds"] / 3600
+            if "seconds" in measured
+            else result["results"]["training"][stage]["seconds"] / 3600
+        )
         rows.append(
             [
                 label,
@@ -43,9 +44,14 @@ def table(result: dict[str, Any]) -> str:
     return markdown(("model", "", "M parameters", "training", "device-hours", "data"), rows)
 
 
+def blocks(result: dict[str, Any]) -> result_files.Blocks:
+    """What the document holds of the real run's result file."""
+    return {("docs/learning-budget.md", "learning-budget"): table(result)}
+
+
 def main() -> None:
     """Write the page's table."""
-    between_marks(DOCUMENT, "learning-budget", table(json.loads(SOURCE.read_text(encoding="utf-8"))))
+    result_files.write_blocks(blocks(result_files.read("real-run")))
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ is the same. The two take turns on every pair, tokenised beforehand, in fp32 by 
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+import result_files
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
@@ -25,18 +25,13 @@ from transformers import (
     PreTrainedModel,
 )
 
-from edge_distil.checkpoints import versions
 from edge_distil.console import progress
-from edge_distil.machine import describe_machine
-from edge_distil.report.tables import between_marks, markdown
+from edge_distil.report.tables import markdown
 from edge_distil.runtimes.torch import TorchRuntime
 from edge_distil.tasks.classification import encode
 from edge_distil.tasks.texts import GLUE, read_examples
 from edge_distil.tokenization import load_tokenizer
 
-ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks/results/model-size.json"
-DOCUMENT = ROOT / "docs/model-size.md"
 # Millions of parameters and seconds, on a Xeon E5-2690 v3.
 PAPER = {"BERT-base": (110, 668), "DistilBERT": (66, 410)}
 MAX_LENGTH = 128
@@ -87,32 +82,42 @@ def main() -> None:
                     runtimes[name](ids, np.ones_like(ids))
                     seconds[name][-1].append(time.perf_counter() - began)
                 advance()
-    result = {
-        "study": "model-size",
-        "machine": describe_machine(),
-        "versions": versions(),
-        "threads": given.threads,
-        "pairs": len(pairs),
-        "mean_tokens": float(np.mean([ids.shape[1] for ids in pairs])),
-        "results": [
-            {
-                "model": name,
-                "random_weights": (given.bert if name == "BERT-base" else given.distilbert) is None,
-                "parameters": runtime.model.num_parameters(),
-                "seconds_of_passes": [sum(times) for times in seconds[name]],
-                "seconds": median(sum(times) for times in seconds[name]),
-                "median_ms": 1000 * median(each for times in seconds[name] for each in times),
-            }
-            for name, runtime in runtimes.items()
+    result = result_files.write(
+        "model-size",
+        command=result_files.command_line(),
+        configuration={"threads": given.threads, "passes": given.passes},
+        runs=[
+            {"model": name, "pass": number, "seconds": sum(times)}
+            for name, passes in seconds.items()
+            for number, times in enumerate(passes, start=1)
         ],
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    between_marks(DOCUMENT, "model-size", table(result))
+        results={
+            "threads": given.threads,
+            "pairs": len(pairs),
+            "mean_tokens": float(np.mean([ids.shape[1] for ids in pairs])),
+            "models": [
+                {
+                    "model": name,
+                    "random_weights": (given.bert if name == "BERT-base" else given.distilbert) is None,
+                    "parameters": runtime.model.num_parameters(),
+                    "seconds": median(sum(times) for times in seconds[name]),
+                    "median_ms": 1000 * median(each for times in seconds[name] for each in times),
+                }
+                for name, runtime in runtimes.items()
+            ],
+        },
+    )
+    result_files.write_blocks(blocks(result))
+
+
+def blocks(result: dict[str, Any]) -> result_files.Blocks:
+    """What the document holds of the result file."""
+    return {("docs/model-size.md", "model-size"): table(result)}
 
 
 def table(result: dict[str, Any]) -> str:
     """The paper's figures beside ours."""
-    paper_bert, bert = PAPER["BERT-base"][1], result["results"][0]["seconds"]
+    paper_bert, bert = PAPER["BERT-base"][1], result["results"]["models"][0]["seconds"]
     machine = result["machine"]
     rows = [
         [
@@ -120,9 +125,9 @@ def table(result: dict[str, Any]) -> str:
             f"{PAPER[row['model']][0]} / {PAPER[row['model']][1]} ({PAPER[row['model']][1] / paper_bert:.2f})",
             f"{row['parameters'] / 1e6:.1f} / {row['seconds']:.1f} ({row['seconds'] / bert:.2f})",
             ("random weights of the true shape, " if row["random_weights"] else "")
-            + f"{machine['processor']}, {result['threads']} threads",
+            + f"{machine['processor']}, {result['results']['threads']} threads",
         ]
-        for row in result["results"]
+        for row in result["results"]["models"]
     ]
     return markdown(("model", "paper: M parameters / s (× BERT)", "ours", "what differs"), rows)
 

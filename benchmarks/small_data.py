@@ -16,14 +16,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_distil.checkpoints import MANIFEST, versions
-from edge_distil.machine import describe_machine
-from edge_distil.report.tables import between_marks, markdown
+import result_files
+
+from edge_distil.checkpoints import MANIFEST
+from edge_distil.report.tables import markdown
 from edge_distil.tasks.texts import GLUE, read_examples
 
-ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks/results/small-data.json"
-DOCUMENT = ROOT / "docs/small-data.md"
 MODELS = {
     "teacher": "teacher, fine-tuned",
     "alone": "student of random weights, gold labels alone",
@@ -60,7 +58,7 @@ def _write(path: Path, header: tuple[str, ...], rows: list[Any]) -> None:
         writer.writerows([header, *rows])
 
 
-def collect(runs: Path) -> dict[str, Any]:
+def collect(runs: Path) -> list[dict[str, Any]]:
     """The accuracies of every model on every set, by seed, and what training took."""
     rows = []
     for model in MODELS:
@@ -77,13 +75,13 @@ def collect(runs: Path) -> dict[str, Any]:
                 "accuracy": statistics.median(each["accuracy"] for each in scored),
             }
         rows.append(row)
-    return {"study": "small-data", "machine": describe_machine(), "versions": versions(), "results": rows}
+    return rows
 
 
 def table(result: dict[str, Any]) -> str:
     """The published figures beside ours."""
     cells = []
-    for row in result["results"]:
+    for row in result["results"]["models"]:
         for name, label in SETS.items():
             of_seeds = row[name]["accuracy_of_seeds"]
             cells.append(
@@ -97,14 +95,19 @@ def table(result: dict[str, Any]) -> str:
     return markdown(("model", "scored on", "published", "ours, median of seeds"), cells)
 
 
+def blocks(result: dict[str, Any]) -> result_files.Blocks:
+    """What the document holds of the result file."""
+    return {("docs/small-data.md", "small-data"): table(result)}
+
+
 def main() -> None:
     """Make the data, or write the result file and the page's table."""
     if sys.argv[1] == "split":
         split(Path(sys.argv[2]), Path(sys.argv[3]))
         return
-    result = collect(Path(sys.argv[2]))
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    between_marks(DOCUMENT, "small-data", table(result))
+    models = collect(Path(sys.argv[2]))
+    result = result_files.write("small-data", command="benchmarks/small_data.sh", results={"models": models})
+    result_files.write_blocks(blocks(result))
 
 
 if __name__ == "__main__":

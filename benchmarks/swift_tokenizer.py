@@ -21,12 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edge_distil.checkpoints import versions
-from edge_distil.machine import describe_machine
+import result_files
+
 from edge_distil.tokenization import load_tokenizer
 
 ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks/results/swift-tokenizer.json"
 APP = ROOT / "apps/ios-demo"
 # The only folder of the repository that both see wherever Swift runs; git ignores it.
 LOCAL = APP / "Local/benchmark"
@@ -79,29 +78,31 @@ def main() -> None:
 
     medians = [turn["median_mb_per_s"] for turn in swift]
     ratios = [ours / theirs for ours, theirs in zip(medians, hugging_face, strict=True)]
-    result = {
-        "machine": describe_machine(),
-        "load_average_at_the_end": os.getloadavg(),
-        "versions": versions() | {"swift": swift_version()},
-        "text": {"file": arguments.text.name, "bytes": size, "tokens": tokens, "sha256": sha256(text)},
-        "swift": {
-            "median_mb_per_s": statistics.median(medians),
-            "best_mb_per_s": max(turn["best_mb_per_s"] for turn in swift),
-            "turn_medians_mb_per_s": medians,
-            "runs": sum(turn["runs"] for turn in swift),
-            "median_tokens_per_s": statistics.median(turn["median_tokens_per_s"] for turn in swift),
-            "load_median_ms": statistics.median(turn["load_median_ms"] for turn in swift),
-            "load_best_ms": min(turn["load_best_ms"] for turn in swift),
+    result = result_files.write(
+        "swift-tokenizer",
+        command=result_files.command_line(),
+        configuration={"rounds": arguments.rounds, "seconds": arguments.seconds, "megabytes": arguments.megabytes},
+        versions={"swift": swift_version()},
+        runs=[
+            {"round": number, "swift_mb_per_s": ours, "tokenizers_mb_per_s": theirs}
+            for number, (ours, theirs) in enumerate(zip(medians, hugging_face, strict=True), start=1)
+        ],
+        results={
+            "load_average_at_the_end": os.getloadavg(),
+            "text": {"file": arguments.text.name, "bytes": size, "tokens": tokens, "sha256": sha256(text)},
+            "swift": {
+                "median_mb_per_s": statistics.median(medians),
+                "best_mb_per_s": max(turn["best_mb_per_s"] for turn in swift),
+                "runs": sum(turn["runs"] for turn in swift),
+                "median_tokens_per_s": statistics.median(turn["median_tokens_per_s"] for turn in swift),
+                "load_median_ms": statistics.median(turn["load_median_ms"] for turn in swift),
+                "load_best_ms": min(turn["load_best_ms"] for turn in swift),
+            },
+            "tokenizers": {"median_mb_per_s": statistics.median(hugging_face), "best_mb_per_s": max(hugging_face)},
+            "median_ratio": statistics.median(ratios),
         },
-        "tokenizers": {
-            "median_mb_per_s": statistics.median(hugging_face),
-            "best_mb_per_s": max(hugging_face),
-            "turns_mb_per_s": hugging_face,
-        },
-        "median_ratio": statistics.median(ratios),
-    }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps({name: result[name] for name in ("swift", "tokenizers", "median_ratio")}, indent=2))
+    )
+    print(json.dumps(result["results"], indent=2))
 
 
 def swift_version() -> str:
