@@ -323,7 +323,8 @@ def test_app_holds_views_and_nothing_that_the_kit_could_hold(sources: dict[str, 
             r"\.detached\b"
         )
         assert re.findall(calls, text) == [], f"{name}: work of the kit's"
-        assert re.findall(r"\b(?:for|while|repeat|do|catch|try)\b(?!:)", text) == [], f"{name}: a loop or a recovery"
+        words = re.sub(r'"""\n.*?"""|"(?:\\.|[^"\\])*"', "", text, flags=re.S)
+        assert re.findall(r"\b(?:for|while|repeat|do|catch|try)\b(?!:)", words) == [], f"{name}: a loop or a recovery"
         assert len(text.splitlines()) <= 120, f"{name} is no small view"
 
 
