@@ -4,7 +4,9 @@ import Foundation
 ///
 /// Reads what the ecosystem writes: `tokenizer.json`, or a bare `vocab.txt`. Truncation, padding and post-processing
 /// that a `tokenizer.json` asks for are left to the caller. Time is linear in the length of the text; while it encodes,
-/// it needs up to 36 bytes for each token. Texts must be shorter than 2 GiB, which 32-bit offsets can count.
+/// it needs up to 36 bytes for each token, and some 20 more for each byte of a text that has to be normalised first:
+/// where added tokens are looked for in normalised text, or where stripping accents leaves combining characters to put
+/// in order. Texts must be shorter than 2 GiB, which 32-bit offsets can count.
 public struct WordPieceTokenizer: Tokenizer {
     public let special: SpecialTokens
     /// One more than the greatest id, as many rows as an embedding table needs.
@@ -28,7 +30,8 @@ public struct WordPieceTokenizer: Tokenizer {
     ///   - lowercase: whether a `vocab.txt` is of an uncased model, whose text is lowered and stripped of accents. That
     ///     file cannot say. Everything else of it is taken to be as in the original BERT: text is cleaned, ideographs
     ///     are spaced, pieces continue with `##`, words of more than 100 characters are unknown, and [PAD], [UNK],
-    ///     [CLS], [SEP] and [MASK] are found in the text. A `tokenizer.json` says all of this itself and this is ignored.
+    ///     [CLS], [SEP] and [MASK] are found in the text. A `tokenizer.json` says all of this itself, and this
+    ///     parameter is ignored.
     /// - Throws: `TokenizerError`.
     public init(contentsOf url: URL, lowercase: Bool = true) throws {
         try self.init(TokenizerDefinition(contentsOf: url, lowercase: lowercase))
