@@ -24,6 +24,7 @@ SCRIPTS = [
     ("run-core-ml", "run_core_ml"),
     ("small-data", "small_data"),
     ("startup", "startup"),
+    ("swift-tokenizer", "swift_tokenizer"),
     ("train-step", "train_step"),
 ]
 

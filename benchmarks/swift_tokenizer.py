@@ -23,6 +23,7 @@ from typing import Any
 
 import result_files
 
+from edge_distil.report.tables import markdown
 from edge_distil.tokenization import load_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -102,7 +103,19 @@ def main() -> None:
             "median_ratio": statistics.median(ratios),
         },
     )
-    print(json.dumps(result["results"], indent=2))
+    result_files.write_blocks(blocks(result))
+
+
+def blocks(result: dict[str, Any]) -> result_files.Blocks:
+    """What the document holds of the result file."""
+    found = result["results"]
+    names = {"swift": "EdgeDistilKit", "tokenizers": f"Hugging Face tokenizers {result['versions']['tokenizers']}"}
+    rows = [
+        [label, f"{found[name]['median_mb_per_s']:.1f}", f"{found[name]['best_mb_per_s']:.1f}"]
+        for name, label in names.items()
+    ]
+    rows.append(["median of the turns' ratios", f"{found['median_ratio']:.1f}", ""])
+    return {("docs/ios.md", "swift-tokenizer"): markdown(("", "median MB/s", "best MB/s"), rows)}
 
 
 def swift_version() -> str:
