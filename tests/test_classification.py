@@ -178,6 +178,21 @@ def test_the_losses_of_a_regression_are_mean_squared_distances(scores: TextFeatu
     assert scores.soft_loss(output(mine), given, 1.0).item() == pytest.approx(0.625)
 
 
+def test_a_fresh_regression_starts_at_the_mean_score_and_a_trained_one_stays(
+    scores: TextFeatures, classes: TextFeatures, bert_mlm: Path
+) -> None:
+    model = load_model(bert_mlm, "text-classification", new_head=True)
+    scores.start_head(model)
+    assert model.classifier.bias.tolist() == [2.5]
+    with torch.no_grad():
+        model.classifier.bias.fill_(0.5)
+    scores.start_head(model)
+    assert model.classifier.bias.tolist() == [0.5]
+    classifier = load_model(bert_mlm, "text-classification", new_head=True, labels=LABELS)
+    classes.start_head(classifier)
+    assert classifier.classifier.bias.tolist() == [0.0, 0.0, 0.0]
+
+
 def test_labels_are_numbered_as_the_model_has_them_and_scores_stay(
     classes: TextFeatures, scores: TextFeatures, tokenizer: Tokenizer
 ) -> None:

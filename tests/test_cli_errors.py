@@ -434,7 +434,7 @@ def test_a_length_that_the_model_has_no_positions_for_is_refused_by_bench(run: R
 
 
 def test_the_configuration_takes_options_as_they_are_spelt(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bert_mlm: Path
 ) -> None:
     asked: dict[str, Any] = {}
 
@@ -443,8 +443,9 @@ def test_the_configuration_takes_options_as_they_are_spelt(
         return {"output": str(output), "metrics": {}, "seconds": 0.0}
 
     monkeypatch.setattr(stages, "pretrain", pretrain)
-    assert run("pretrain", "--config", config_file(tmp_path, "from: encoder\nmax-steps: 3\n")).status == 0
-    assert (asked["from_encoder"], asked["training"].max_steps) == ("encoder", 3)
+    config = config_file(tmp_path, f"from: {bert_mlm}\nmax-steps: 3\n")
+    assert run("pretrain", "--config", config).status == 0
+    assert (asked["from_encoder"], asked["training"].max_steps) == (str(bert_mlm), 3)
 
 
 def test_the_version_is_told(run: Run) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
 from edge_distil.console import progress
 from edge_distil.distillation.losses import soft_target_loss
@@ -85,6 +86,16 @@ class TextFeatures(Features):
     def cache(self, teacher: Runtime) -> None:
         """Keep the teacher's logits, [N, C]."""
         self._teacher_NC = torch.from_numpy(predict_texts(teacher, self.ids))
+
+    def start_head(self, model: PreTrainedModel) -> None:
+        """A fresh regression begins at the mean score.
+
+        Begun at 0 the bias would move by a learning rate a step, and the encoder would learn the mean in its place.
+        """
+        bias = model.classifier.bias
+        if self.is_regression and not bias.any():
+            with torch.no_grad():
+                bias.fill_(self.gold.mean())
 
     def targets(self, indices: Sequence[int], width: int) -> dict[str, torch.Tensor]:
         """`gold`: classes or scores [B]; the `teacher`'s logits [B, C] where they were kept."""

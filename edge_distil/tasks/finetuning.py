@@ -114,6 +114,9 @@ class Features(ABC):
         soft = self.soft_loss(output, batch, self.distillation.temperature)
         return self.distillation.alpha_gold * gold + self.distillation.alpha_ce * soft
 
+    def start_head(self, model: PreTrainedModel) -> None:  # noqa: B027, most heads start well as they are drawn
+        """Set what a head should not have to learn, where it was never trained."""
+
     @abstractmethod
     def targets(self, indices: Sequence[int], width: int) -> dict[str, torch.Tensor]:
         """What the losses of these examples need, in a batch of `width` tokens."""
@@ -227,6 +230,7 @@ def fine_tune(
     """
     set_seeds(options.seed)
     training.prepare(model, options.dropout)
+    features.start_head(model)
     with TemporaryDirectory() as scratch:
         trainer = FineTuningTrainer(
             model,
