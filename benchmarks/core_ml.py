@@ -19,13 +19,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import result_files
 
 from edge_distil import starter
-from edge_distil.bench import random_model
+from edge_distil.bench import Shape, random_model
 from edge_distil.models import load_model
 from edge_distil.report.tables import markdown
 from edge_distil.runtimes.mil import PACKAGES
@@ -83,8 +83,9 @@ def peak_bytes() -> int:
 
 
 def convert_one(model: str, precision: Precision, layout: Layout, ios: Any) -> dict[str, Any]:
-    """Bytes, seconds and peak memory of converting a checkpoint, or "distilbert" by shape, in this process."""
-    loaded = random_model("distilbert") if model == "distilbert" else load_model(model, "question-answering")
+    """Bytes, seconds and peak memory of converting a checkpoint, or a shape by its name, in this process."""
+    is_shape = model in get_args(Shape)
+    loaded = random_model(cast(Shape, model)) if is_shape else load_model(model, "question-answering")
     plain = PlainEncoder.from_library(loaded, 102)
     plan = CoreMLPlan(precision, layout=layout, ios=ios, lengths=(TOKENS,))
     begun = time.perf_counter()
@@ -101,6 +102,13 @@ def convert_one(model: str, precision: Precision, layout: Layout, ios: Any) -> d
         "seconds": round(time.perf_counter() - begun, 2),
         "peak_bytes": peak_bytes(),
     }
+
+
+def convert_apart(model: str, precision: str, layout: str, ios: int) -> dict[str, Any]:
+    """`convert_one` in a process of its own, so that its memory is that of one conversion."""
+    command = [sys.executable, __file__, "--ios", str(ios), "--one", model, precision, layout]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> None:
@@ -133,10 +141,8 @@ def main() -> None:
         for name, folder, *_ in [*models, [SHAPE, "distilbert"]]:
             for layout in LAYOUTS:
                 for precision in precisions_for(given.ios):
-                    command = [sys.executable, __file__, "--ios", str(given.ios), "--one", folder, precision, layout]
-                    done = subprocess.run(command, check=True, capture_output=True, text=True)
                     row = {"model": name, "layout": layout, "precision": precision, "ios": given.ios}
-                    result["conversions"].append(row | json.loads(done.stdout.splitlines()[-1]))
+                    result["conversions"].append(row | convert_apart(folder, precision, layout, given.ios))
                     print(result["conversions"][-1], file=sys.stderr)
     written = result_files.write(
         "core-ml",

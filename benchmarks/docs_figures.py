@@ -18,6 +18,7 @@ SCRIPTS = [
     ("finetune-speed", "finetune_speed"),
     ("model-size", "model_size"),
     ("onnx-latency", "onnx_latency"),
+    ("on-device", "on_device"),
     ("quickstart", "quickstart"),
     ("real-run", "learning_budget"),
     ("real-run", "real_run"),

@@ -243,8 +243,11 @@ def write_csv(report: Mapping[str, Any], path: Path) -> None:
                 writer.writerow({name: "" if value is None else value for name, value in kept.items()})
 
 
-def plot(report: Mapping[str, Any], path: Path) -> None:
-    """Draw a bar for the median of every contender, from text and from ids, with its 95 % interval, to a PNG file."""
+def plot(report: Mapping[str, Any], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Draw a bar for the median of every contender, from text and from ids, with its 95 % interval, to a PNG file.
+
+    `metadata` goes into the file.
+    """
     from matplotlib.figure import Figure
 
     rows = _rows(report)
@@ -273,7 +276,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(path, format="png", dpi=120)
+    figure.savefig(path, format="png", dpi=120, metadata=dict(metadata or {}))
 
 
 def _label(row: Row) -> str:
