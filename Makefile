@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Where other runtimes are installed for their tests, some 2 GB, outside the checkout.
 ELSEWHERE ?= $(HOME)/.cache/edge-distil/elsewhere
 
-.PHONY: install quickstart test test-elsewhere test-swift lint bench docs-figures clean
+.PHONY: install quickstart test test-elsewhere test-swift lint bench tables docs-figures clean
 
 install: .venv/installed
 
@@ -35,6 +35,10 @@ lint: install
 
 bench: install
 	$(BIN)/edge-distil bench
+
+# Takes hours, and real models and data: benchmarks/tables.sh says which.
+tables: install
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash benchmarks/tables.sh $(TABLES)
 
 docs-figures: install
 	$(BIN)/python benchmarks/docs_figures.py

@@ -5,7 +5,7 @@
 # `python benchmarks/ablation.py RUNS` makes the tables of docs/ablation.md of it.
 set -euo pipefail
 : "${TEACHER:?a checkpoint}" "${CORPUS:?a text file}" "${GLUE:?a folder}"
-RUNS=${RUNS:-runs/ablation} STEPS=${STEPS:-500}
+RUNS=${RUNS:-runs/ablation} STEPS=${STEPS:-500} STUDENT_RATE=${STUDENT_RATE:-2e-4}
 
 for name in ${*:-triple without-ce without-cos without-mlm random}; do
   case $name in
@@ -20,5 +20,5 @@ for name in ${*:-triple without-ce without-cos without-mlm random}; do
     --output "$RUNS/$name/student"
   # Of GLUE's tasks, a folder each, WNLI is the last.
   [ -s "$RUNS/$name/glue/wnli/edge_distil.json" ] || edge-distil finetune --task glue --data "$GLUE" \
-    --model "$RUNS/$name/student" --learning-rate 2e-4 --output "$RUNS/$name/glue"
+    --model "$RUNS/$name/student" --learning-rate "$STUDENT_RATE" --output "$RUNS/$name/glue"
 done

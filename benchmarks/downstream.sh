@@ -4,10 +4,11 @@
 # (train.jsonl.gz and test.jsonl.gz), SQUAD (train-v1.1.json and dev-v1.1.json). Each is trained with every seed of SEEDS,
 # all with one seed before any with the next. What is there is not made again, so it can be cut off and started
 # again; names on the command line pick some. The second distillations have the first seed's teachers; QA_TEACHER gives
-# that of SQuAD another one.
+# that of SQuAD another one. TEACHER_RATE and STUDENT_RATE are learning rates for models as small as those of real_run.sh;
+# BERT-base and DistilBERT want 3e-5.
 set -euo pipefail
 : "${TEACHER:?a checkpoint}" "${STUDENT:?a checkpoint}" "${GLUE:?a folder}" "${REVIEWS:?a folder}" "${SQUAD:?a folder}"
-RUNS=${RUNS:-runs/downstream} SEEDS=${SEEDS:-0 1 2}
+RUNS=${RUNS:-runs/downstream} SEEDS=${SEEDS:-0 1 2} TEACHER_RATE=${TEACHER_RATE:-1e-4} STUDENT_RATE=${STUDENT_RATE:-2e-4}
 
 for seed in $SEEDS; do
   mkdir -p "$RUNS/seed-$seed"
@@ -17,8 +18,8 @@ for seed in $SEEDS; do
     # Of GLUE's tasks, a folder each, WNLI is the last.
     [ -s "$output/edge_distil.json" ] || [ -s "$output/wnli/edge_distil.json" ] && continue
     case $name in
-      *-teacher) options=(--model "$TEACHER") rate=1e-4 ;;
-      *) options=(--model "$STUDENT") rate=2e-4 ;;
+      *-teacher) options=(--model "$TEACHER") rate=$TEACHER_RATE ;;
+      *) options=(--model "$STUDENT") rate=$STUDENT_RATE ;;
     esac
     case $name in
       glue-*)

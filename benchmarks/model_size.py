@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from edge_distil.console import progress
+from edge_distil.models import resolve
 from edge_distil.report.tables import markdown
 from edge_distil.runtimes.torch import TorchRuntime
 from edge_distil.tasks.classification import encode
@@ -50,9 +51,9 @@ def main() -> None:
     """Measure, and write the result file and the page's table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pairs", type=Path, required=True, help="STS-B's dev.tsv")
-    parser.add_argument("--tokenizer", type=Path, required=True, help="a folder with tokenizer.json")
-    parser.add_argument("--bert", type=Path, help="a BERT-base that was fine-tuned on STS-B")
-    parser.add_argument("--distilbert", type=Path, help="a DistilBERT that was fine-tuned on STS-B")
+    parser.add_argument("--tokenizer", type=resolve, required=True, help="a folder with tokenizer.json, or hf://owner/name")
+    parser.add_argument("--bert", type=resolve, help="a BERT-base that was fine-tuned on STS-B")
+    parser.add_argument("--distilbert", type=resolve, help="a DistilBERT that was fine-tuned on STS-B")
     parser.add_argument("--passes", type=int, default=3, help="full passes of each model")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     given = parser.parse_args()

@@ -4,8 +4,8 @@
     python benchmarks/on_device.py bert-base-squad distilbert-squad --import study.json
 
 It runs `edge-distil bench` on two question answerers, by default of the true shapes with random weights, writes both as
-Core ML packages, and makes the result file and docs/on-device.md. `--import` is what the iOS app shares of its study, with
-a model that has "distil" in its name and one that has not: a phone's rows in the same table.
+Core ML packages, and makes the result file and docs/on-device.md. `--import` is what the iOS app shares of its study,
+with a model that has "distil" in its name and one that has not: a phone's rows in the same table.
 """
 
 import argparse

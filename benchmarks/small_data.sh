@@ -5,6 +5,7 @@
 set -euo pipefail
 : "${TEACHER:?a checkpoint}" "${GLUE:?a folder}"
 RUNS=${RUNS:-runs/small-data} SEEDS=${SEEDS:-0 1 2} HERE=$(dirname "$0")
+TEACHER_RATE=${TEACHER_RATE:-1e-4} STUDENT_RATE=${STUDENT_RATE:-2e-4}
 SPLIT=$RUNS/glue
 
 [ -d "$SPLIT" ] || python "$HERE/small_data.py" split "$GLUE" "$SPLIT"
@@ -22,9 +23,9 @@ for seed in $SEEDS; do
   of_seed=$RUNS/seed-$seed
   # A step at a rate of 0: the student as it starts.
   run "$of_seed/random" train --teacher "$TEACHER" --init random --max-steps 1 --learning-rate 0 --seed "$seed"
-  run "$of_seed/teacher" finetune --task sst-2 --data "$SPLIT/SST-2" --model "$TEACHER" --learning-rate 1e-4 --epochs 1 --seed "$seed"
-  run "$of_seed/alone" finetune --task sst-2 --data "$SPLIT/SST-2" --model "$of_seed/random" --learning-rate 2e-4 --epochs 1 --seed "$seed"
+  run "$of_seed/teacher" finetune --task sst-2 --data "$SPLIT/SST-2" --model "$TEACHER" --learning-rate "$TEACHER_RATE" --epochs 1 --seed "$seed"
+  run "$of_seed/alone" finetune --task sst-2 --data "$SPLIT/SST-2" --model "$of_seed/random" --learning-rate "$STUDENT_RATE" --epochs 1 --seed "$seed"
   run "$of_seed/student" finetune --task sst-2 --data "$SPLIT/SST-2" --model "$of_seed/random" --teacher "$of_seed/teacher" \
-    --learning-rate 2e-4 --epochs 1 --seed "$seed"
+    --learning-rate "$STUDENT_RATE" --epochs 1 --seed "$seed"
   for model in teacher alone student; do score "$of_seed/$model"; done
 done

@@ -4,7 +4,7 @@ B examples, L tokens, C classes; a regression has one output. Classes are number
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -92,7 +92,7 @@ class TextFeatures(Features):
 
         Begun at 0 the bias would move by a learning rate a step, and the encoder would learn the mean in its place.
         """
-        bias = model.classifier.bias
+        bias = cast(torch.nn.Linear, model.classifier).bias
         if self.is_regression and not bias.any():
             with torch.no_grad():
                 bias.fill_(self.gold.mean())
