@@ -1125,9 +1125,9 @@ def bench(
 ) -> None:
     """Measure latency, batch 1, with and without tokenisation: every model in every runtime, taking turns.
 
-    Each contender has a process of its own, all of them open at once. Without models this takes ten minutes on two
-    cores that have other work, fewer on idle ones, 10 GB of memory and 3 GB in the temporary folder. Times of single
-    calls are in --json. With --against a slower result is said and is no error.
+    Each contender has a process of its own, all of them open at once. Without models this takes four minutes on two
+    idle cores, ten on busy ones, 10 GB of memory and 3 GB in the temporary folder. Times of single calls are in
+    --json. With --against a slower result is said and is no error.
 
     Example: edge-distil bench runs/qa-teacher runs/qa-student-onnx --data dev-v1.1.json --output runs/bench
     """
