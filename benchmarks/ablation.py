@@ -71,9 +71,10 @@ def table(result: dict[str, Any]) -> str:
                 "–" if paper is None else f"{change:+.2f}".replace("-", "−"),
                 f"{row['macro_score']:.2f}",
                 *(f"{row['scores'][task]:.1f}" for task in tasks),
+                f"{row['training']['steps']:,} steps, {row['training']['tokens'] / 1e6:.1f} M tokens",
             ]
         )
-    return markdown(("left out", "paper: change", "ours: change", "our macro-score", *tasks), cells)
+    return markdown(("left out", "paper: change", "ours: change", "our macro-score", *tasks, "what differs"), cells)
 
 
 def blocks(result: dict[str, Any]) -> result_files.Blocks:

@@ -8,6 +8,7 @@ Parts that were not run are left out, and the document says so.
 import json
 import statistics
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,13 @@ PAPER_GLUE = {
     "rte": (69.3, 59.9), "sst-2": (92.7, 91.3), "sts-b": (89.0, 86.9), "wnli": (53.5, 56.3),
 }  # fmt: skip
 PAPER_IMDB = (93.46, 92.82)
+PAPER_PARAMETERS = ("110", "66")
 PAPER_SQUAD = {"squad-teacher": (81.2, 88.5), "squad-student": (77.7, 85.8), "squad-distilled": (79.1, 86.9)}
+# What the paper's models were trained on: examples of GLUE, of IMDb and of SQuAD.
+EXAMPLES = {
+    "cola": 8551, "mnli": 392702, "mrpc": 3668, "qnli": 104743, "qqp": 363846, "rte": 2490, "sst-2": 67349,
+    "sts-b": 5749, "wnli": 635, "reviews": 25000, "squad": 87599,
+}  # fmt: skip
 COLUMNS = {
     "teacher": "our teacher",
     "student": "our student",
@@ -85,6 +92,12 @@ def spread(result: dict[str, Any], model: str, task: str | None = None) -> str:
     return f"{entry['median']:.1f}" + (f" ({min(seeds):.1f} to {max(seeds):.1f})" if len(seeds) > 1 else "")
 
 
+def trained_on(task: str, entries: Iterable[dict[str, Any]]) -> str:
+    """How many examples ours learnt from, and of how many the paper's."""
+    ours = next(entry["examples"] for entry in entries if entry)
+    return "as many examples" if ours == EXAMPLES[task] else f"{ours:,} examples for {EXAMPLES[task]:,}"
+
+
 def tables(result: dict[str, Any]) -> str:
     """The document's tables, in Markdown."""
     found = result["results"]
@@ -95,17 +108,21 @@ def tables(result: dict[str, Any]) -> str:
             task,
             *(f"{value:.1f}" for value in PAPER_GLUE[task]),
             *(spread(result, f"glue-{model}", task) for model in COLUMNS),
+            trained_on(task, (scores.get(task, {}) for scores in of_models)),
         ]
         for task in tasks
     ]
     if tasks and all(task in scores for task in tasks for scores in of_models):
         paper = [macro_score({task: PAPER_GLUE[task][column] for task in tasks}) for column in (0, 1)]
         ours = [macro_score({task: scores[task]["median"] for task in tasks}) for scores in of_models]
-        rows.append([f"macro-score of {len(tasks)} tasks", *(f"{value:.1f}" for value in (*paper, *ours))])
-    headers = ("task", "paper: BERT-base", "paper: DistilBERT", *COLUMNS.values())
+        rows.append([f"macro-score of {len(tasks)} tasks", *(f"{value:.1f}" for value in (*paper, *ours)), ""])
+        millions = [f"{next(iter(scores.values()))['parameters'] / 1e6:.1f}" for scores in of_models]
+        rows.append(["M parameters", *PAPER_PARAMETERS, *millions, ""])
+    headers = ("task", "paper: BERT-base", "paper: DistilBERT", *COLUMNS.values(), "what differs: trained on")
     parts = [("GLUE, dev sets", headers, rows)]
     if any(f"reviews-{model}" in found for model in COLUMNS):
         cells = [spread(result, f"reviews-{model}") for model in COLUMNS]
+        cells.append(trained_on("reviews", (found.get(f"reviews-{model}", {}) for model in COLUMNS)))
         parts.append(
             (
                 "Film reviews (the paper: IMDb), accuracy",
@@ -119,12 +136,14 @@ def tables(result: dict[str, Any]) -> str:
             " / ".join(f"{value:.1f}" for value in PAPER_SQUAD[name]),
             f"{found[name]['dev_exact_match']:.1f} / {found[name]['dev_f1']:.1f}",
             spread(result, name),
+            f"{found[name]['examples']:,} windows for {EXAMPLES['squad']:,} questions",
         ]
         for name, label in MODELS.items()
         if name in found
     ]
     if squad:
-        parts.append(("SQuAD", ("model", "paper: EM / F1", "ours: EM / F1", "F1 over seeds"), squad))
+        headers = ("model", "paper: EM / F1", "ours: EM / F1", "F1 over seeds", "what differs: trained on")
+        parts.append(("SQuAD", headers, squad))
     return "\n".join(f"### {title}\n\n{markdown(names, cells)}" for title, names, cells in parts)
 
 
@@ -146,7 +165,7 @@ def prose(result: dict[str, Any]) -> result_files.Prose:
     exact_match = result["results"]["squad-teacher"]["dev_exact_match"]
     return {
         "docs/downstream.md": [
-            f"The reviews are {reviews:,} and 400 long ones",
+            f"the reviews are {reviews:,} and 400 long ones",
             f"{exact_match:.1f} / {first:.1f}, the same as the first seed here",
         ]
     }

@@ -90,9 +90,10 @@ def table(result: dict[str, Any]) -> str:
                     f"{label} ({row[name]['examples']:,})",
                     PUBLISHED.get((row["model"], name), "–"),
                     f"{row[name]['accuracy']:.1f} ({min(of_seeds):.1f} to {max(of_seeds):.1f})",
+                    f"{row['parameters'] / 1e6:.0f} M parameters, {row['training_examples']:,} sentences learnt from",
                 ]
             )
-    return markdown(("model", "scored on", "published", "ours, median of seeds"), cells)
+    return markdown(("model", "scored on", "published", "ours, median of seeds", "what differs"), cells)
 
 
 def blocks(result: dict[str, Any]) -> result_files.Blocks:
