@@ -51,7 +51,9 @@ def main() -> None:
     """Measure, and write the result file and the page's table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pairs", type=Path, required=True, help="STS-B's dev.tsv")
-    parser.add_argument("--tokenizer", type=resolve, required=True, help="a folder with tokenizer.json, or hf://owner/name")
+    parser.add_argument(
+        "--tokenizer", type=resolve, required=True, help="a folder with tokenizer.json, or hf://owner/name"
+    )
     parser.add_argument("--bert", type=resolve, help="a BERT-base that was fine-tuned on STS-B")
     parser.add_argument("--distilbert", type=resolve, help="a DistilBERT that was fine-tuned on STS-B")
     parser.add_argument("--passes", type=int, default=3, help="full passes of each model")

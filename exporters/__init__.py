@@ -345,14 +345,14 @@ def export(
         max_length = max(packages.lengths or [max_length])
         for precision in packages.precisions:
             packages.plan(precision, max_length)  # before any work
-    if options.with_tokenizer:
-        from exporters.onnx.tokenizer import extensions_library
-
-        extensions_library()  # before any work
     progress("reading the checkpoint")
     folder = resolve(model)
     manifest = read_manifest(folder)
     task = task or (manifest["task"] if manifest else task_of(folder))
+    if options.with_tokenizer:
+        from exporters.onnx.tokenizer import check_possible
+
+        check_possible(folder, task)
     reference = TorchRuntime.load(folder, task=task)
     tokenizer = load_tokenizer(folder)
     plain = PlainEncoder.from_library(reference.model, special_tokens(tokenizer).sep)

@@ -16,6 +16,7 @@ from transformers import BertForQuestionAnswering, BertForSequenceClassification
 from edge_distil.errors import UserError
 from edge_distil.models import load_model
 from edge_distil.runtimes.onnx import GRAPHS, OnnxRuntime
+from edge_distil.runtimes.torch import TorchRuntime
 from edge_distil.tasks.classification import encode
 from edge_distil.tasks.decoding import Decoding
 from edge_distil.tasks.squad import Question, windows
@@ -305,6 +306,16 @@ def test_byte_level_tokeniser_is_refused(tmp_path):
 def test_masked_language_model_is_refused(tmp_path):
     with pytest.raises(UserError, match="masked-lm does not take text"):
         with_tokenizer(echo("logits"), tmp_path, task="masked-lm")
+
+
+@needs_extensions
+def test_export_with_the_tokeniser_of_a_masked_language_model_is_refused_before_any_work(
+    bert_mlm, questions, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(TorchRuntime, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    options = OnnxOptions(with_tokenizer=True)
+    with pytest.raises(UserError, match="masked-lm does not take text"):
+        export(bert_mlm, tmp_path / "out", format="onnx", questions=questions[:1], onnx=options)
 
 
 @needs_extensions

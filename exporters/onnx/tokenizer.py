@@ -509,6 +509,23 @@ def _texts(graph: _Nodes, tokens: _Tokens, max_length: int) -> _Parts:
     return _Parts(number, first, pair_number, none, second, has_pair)
 
 
+def _text_inputs(task: Task) -> tuple[str, str]:
+    inputs = {"question-answering": ("question", "context"), "text-classification": ("text", "pair")}.get(task)
+    if inputs is None:
+        raise UserError(
+            f"a graph for {task} does not take text: what it masks are tokens",
+            "export without --with-tokenizer, or a model for question answering or text classification",
+        )
+    return inputs
+
+
+def check_possible(folder: Path, task: Task) -> None:
+    """Raise the `UserError` of `with_tokenizer`, and of a missing library to run its graph with, before any work."""
+    extensions_library()
+    _text_inputs(task)
+    _tables(load_tokenizer(folder), str(folder))
+
+
 def with_tokenizer(
     proto: onnx.ModelProto,
     folder: Path,
@@ -531,12 +548,7 @@ def with_tokenizer(
 
     Raises `UserError` for another task, and for a tokeniser that is not a BERT WordPiece with BERT's normaliser.
     """
-    inputs = {"question-answering": ("question", "context"), "text-classification": ("text", "pair")}.get(task)
-    if inputs is None:
-        raise UserError(
-            f"a graph for {task} does not take text: what it masks are tokens",
-            "export without --with-tokenizer, or a model for question answering or text classification",
-        )
+    inputs = _text_inputs(task)
     tokenizer = load_tokenizer(folder)
     tables = _tables(tokenizer, str(folder))
     special = special_tokens(tokenizer)
