@@ -140,15 +140,17 @@ def _options(context: typer.Context) -> dict[str, Any]:
     return {name: plain(value) for name, value in context.params.items() if name not in _RUN_OPTIONS}
 
 
-def _check_inputs(*models: str | Path | None, data: Path | None = None) -> None:
-    """Refuse models and a file of data that are not there, before seconds of imports for a slip of the pen."""
+def _check_inputs(*models: str | Path | None, data: Path | None = None, corpus: list[Path] | None = None) -> None:
+    """Refuse what is not there, before seconds of imports for a slip of the pen. A hub is asked later."""
     from edge_distil.checkpoints import check_folder
+    from edge_distil.corpus.sources import find_sources, is_on_hub
 
     for model in models:
         if model is not None:
             check_folder(model)
     if data is not None and not data.exists():
         raise UserError(f"{data}: no such file", "check the path")
+    find_sources([path for path in corpus or [] if not is_on_hub(path)])
 
 
 def _check_written(output: Path | None, overwrite: bool) -> None:
@@ -280,7 +282,7 @@ def pretrain(
     _choice("--precision", precision, "auto", "fp32", "bf16")
     if not resume:  # what is finished is given again, whatever became of its inputs
         _check_written(output, overwrite)
-        _check_inputs(from_encoder)
+        _check_inputs(from_encoder, corpus=corpus)
     from edge_distil import stages
 
     result = stages.pretrain(
@@ -362,7 +364,7 @@ def train(
     _choice("--init", init, "teacher", "random")
     if not resume:  # what is finished is given again, whatever became of its inputs
         _check_written(output, overwrite)
-        _check_inputs(teacher)
+        _check_inputs(teacher, corpus=corpus)
     from edge_distil import stages
     from edge_distil.distillation.trainer import LossWeights
 

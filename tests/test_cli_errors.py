@@ -171,6 +171,9 @@ def test_the_configuration_is_used_and_the_command_line_wins(
     monkeypatch.setattr(stages, "train", train)
     text = "alpha-ce: 3.0\nalpha_cos: 0.5\ncorpus: [a.txt, b.txt]\nbatch_size: 4\nseed: 9\noutput: from-config\n"
     path = config_file(tmp_path, text + "teacher: null\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "b.txt"):
+        Path(name).write_text("A line.\n", encoding="utf-8")
     ended = run("train", "--config", path, "--alpha-cos", "0.25", "--seed", "1", "--json")
     assert (ended.status, json.loads(ended.out)["output"]) == (0, "from-config")
     weights = asked["weights"]

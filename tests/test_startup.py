@@ -99,8 +99,10 @@ def test_ask_on_an_onnx_export_imports_no_training_library(
         ("finetune", "--precision", "fp8"),
         ("train", "--teacher", "/nowhere"),
         ("train", "--init", "elsewhere"),
+        ("train", "--corpus", "/nowhere"),
         ("pretrain", "--from", "/nowhere"),
         ("pretrain", "--precision", "fp8"),
+        ("pretrain", "--corpus", "/nowhere"),
         ("ask", "/nowhere", "Who?", "--context", __file__),
     ],
 )

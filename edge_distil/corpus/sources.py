@@ -29,6 +29,11 @@ def format_of(path: Path) -> tuple[str, str]:
     return ("" if inner in _NOT_TEXT else "jsonl" if inner == ".jsonl" else "text"), suffix
 
 
+def is_on_hub(path: Path | str) -> bool:
+    """Whether a name is that of a hub's data set, `hf://datasets/owner/name`."""
+    return bool(_HUB.match(str(path)))
+
+
 def find_sources(paths: Sequence[Path | str]) -> list[Path]:
     """The files behind files, folders (searched to the bottom), patterns (`*`, `**`, `?`, `[…]`), folders saved by
     `datasets` and `hf://datasets/owner/name` (its "train" split, fetched from the hub).
@@ -51,7 +56,7 @@ def find_sources(paths: Sequence[Path | str]) -> list[Path]:
 
 def _files_of(name: str) -> Iterator[Path]:
     path = Path(name)
-    if _HUB.match(name):
+    if is_on_hub(name):
         yield from _from_hub(_HUB.sub("", name))
     elif path.is_dir():
         yield from _in_folder(path, set())
