@@ -44,7 +44,7 @@ def split(glue: Path, output: Path) -> None:
         rows = [(example.text, example.label) for example in of_part]
         _write(output / f"SST-2/{name}.tsv", ("sentence", "label"), rows)
     pairs = [
-        (str(index), "", "", example.text, example.pair, str(int(score >= 4)))
+        (str(index), str(2 * index), str(2 * index + 1), example.text, example.pair, str(int(score >= 4)))
         for index, example in enumerate(read_examples(glue / "STS-B/dev.tsv", GLUE["sts-b"]))
         if (score := float(example.label)) >= 4 or score <= 2
     ]
