@@ -713,6 +713,10 @@ def ask(
         raise UserError("the question is empty", "write a question between the quotes")
     _check_inputs(model)
     answerer = _open(model, precision, threads, null_threshold, max_length=max_length, doc_stride=doc_stride)
+    if _given(context, "max_length") and answerer.max_length != max_length:
+        from edge_distil.console import note
+
+        note(f"{model}: takes inputs of fixed lengths, {answerer.max_length} tokens in place of {max_length}")
     answerer.unanswerable = answerer.decoding.null_threshold is not None
     answers = answerer.ask(question, text, n_best=n_best)
     result = {

@@ -328,3 +328,11 @@ def test_bench_times_every_package_of_a_folder_by_the_runtime_that_is_asked_for(
     refused = run_command("bench", folder, "--runtime", "mil", "--tokens", 64)
     assert "takes inputs of 192 tokens, not 64" in refused.error
     assert "--runtime tflite: unknown" in run_command("bench", folder, "--runtime", "tflite").error
+
+
+def test_ask_says_when_the_package_has_another_length_than_was_asked_for(answerer, tmp_path):
+    passage = tmp_path / "passage.txt"
+    passage.write_text("Ada built the bridge.", encoding="utf-8")
+    given = ("ask", answerer[1], "Who built the bridge?", "--context", passage)
+    assert "192 tokens in place of 64" in run_command(*given, "--max-length", 64).err
+    assert "in place of" not in run_command(*given).err
