@@ -71,7 +71,8 @@ def table(result: dict[str, Any]) -> str:
                 "–" if paper is None else f"{change:+.2f}".replace("-", "−"),
                 f"{row['macro_score']:.2f}",
                 *(f"{row['scores'][task]:.1f}" for task in tasks),
-                f"{row['training']['steps']:,} steps, {row['training']['tokens'] / 1e6:.1f} M tokens",
+                f"{row['training']['steps']:,} steps, {row['training']['tokens'] / 1e6:.1f} M tokens; spent "
+                f"{(row['training']['seconds'] + row['fine_tuning_seconds']) / 60:.0f} minutes on a shared core",
             ]
         )
     return markdown(("left out", "paper: change", "ours: change", "our macro-score", *tasks, "what differs"), cells)

@@ -51,6 +51,7 @@ def scores_of(folders: list[Path], name: str) -> dict[str, Any]:
     # The figures beside the median are those of the run nearest to it.
     nearest = min(found, key=lambda each: abs(each[f"dev_{name}"] - statistics.median(scores)))
     kept = {key: nearest[key] for key in ("examples", "steps", "parameters", "seconds")}
+    kept["seconds_of_all"] = sum(each["seconds"] for each in found)
     return {"metric": name, "of_seeds": scores, "median": statistics.median(scores), **kept} | {
         key: value for key, value in nearest.items() if key.startswith("dev_") and isinstance(value, (int, float))
     }
@@ -144,7 +145,10 @@ def tables(result: dict[str, Any]) -> str:
     if squad:
         headers = ("model", "paper: EM / F1", "ours: EM / F1", "F1 over seeds", "what differs: trained on")
         parts.append(("SQuAD", headers, squad))
-    return "\n".join(f"### {title}\n\n{markdown(names, cells)}" for title, names, cells in parts)
+    entries = [entry for scores in found.values() for entry in ([scores] if "metric" in scores else scores.values())]
+    hours = sum(entry["seconds_of_all"] for entry in entries) / 3600
+    made = "\n".join(f"### {title}\n\n{markdown(names, cells)}" for title, names, cells in parts)
+    return f"{made}\nSpent on fine-tuning, all seeds: {hours:.1f} hours, on cores shared with other work.\n"
 
 
 def main() -> None:
