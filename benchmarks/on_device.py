@@ -156,6 +156,12 @@ def blocks(result: dict[str, Any]) -> result_files.Blocks:
     return {(page, "latency"): latency(result), (page, "sizes"): sizes(result)}
 
 
+def prose(result: dict[str, Any]) -> result_files.Prose:
+    """What the text around the tables says of them."""
+    ratios = [bert["median_ms"] / small["median_ms"] for bert, small in pairs(result["results"]["reports"][0], False)]
+    return {"docs/on-device.md": [f"We find {min(ratios):.2f} to {max(ratios):.2f} in every runtime"]}
+
+
 def plots(result: dict[str, Any]) -> result_files.Plots:
     """The chart of the page: the one of `edge-distil bench`."""
 
