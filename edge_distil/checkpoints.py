@@ -140,6 +140,13 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def clear_up(parent: Path) -> None:
+    """Put right what processes that were killed left in a folder, under whatever name they wrote."""
+    for kind in ("replaced", "partial"):
+        for left in parent.glob(f".*.{kind}-*"):
+            _clear_up(parent / left.name[1:].rpartition(f".{kind}-")[0])
+
+
 def _clear_up(target: Path) -> None:
     """Put right what a process that was killed left beside `target`: half-written staging, an earlier result."""
     for kind in ("replaced", "partial"):

@@ -1023,6 +1023,9 @@ def bundle(
     """
     from tempfile import TemporaryDirectory
 
+    _check_inputs(data=data)
+    if artifact and not artifact.is_dir():
+        raise UserError(f"{artifact}: no such folder", "give the folder of a Core ML export")
     import exporters
     from edge_distil.console import note
     from edge_distil.starter import teacher_folder
@@ -1052,14 +1055,16 @@ def bundle(
         if len(lengths) == 1
         else f"up to {lengths[-1]} tokens"
     )
-    project = next(iter(sorted(app_folder.rglob("*.xcodeproj"))), None)
+    project = bundling.project_of(app_folder)
     _finish(
         result,
         json_output,
         f"{'replaced' if result['replaced'] else 'wrote'} {result['model']}: {result['precision']}, "
         f"{result['bytes'] / 1e6:.1f} MB, {taken}, iOS {result['ios']} or later",
         f"the app now holds: {', '.join(result['models'])}",
-        "next, on a Mac:" if project else "next: add the folder to the app's target as a folder reference",
+        "next, on a Mac (git does not carry the model: copy its folder there):"
+        if project
+        else "next: add the folder to the app's target as a folder reference",
         *(
             (
                 f"  open {project}",

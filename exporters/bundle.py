@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from edge_distil import starter
-from edge_distil.checkpoints import MANIFEST, check_file, new_file, new_folder, read_json, read_manifest
+from edge_distil.checkpoints import (
+    MANIFEST,
+    check_file,
+    clear_up,
+    new_file,
+    new_folder,
+    read_json,
+    read_manifest,
+)
 from edge_distil.errors import UserError
 from edge_distil.runtimes.mil import find_package, lengths_of, read_program
 from edge_distil.tasks.decoding import DECODING
@@ -28,6 +36,8 @@ PASSAGES = "passages.json"
 # What an app's library of samples shows at a glance.
 _SAMPLES, _QUESTIONS_EACH = 12, 5
 _OUTPUTS = ("start_logits", "end_logits")
+# The options of an export that the kit reads; the others are paths on the machine that made it.
+_SETTINGS = ("max_length", "lengths")
 # What the kit's tokeniser does, by the parts of a tokenizer.json.
 _TOKENIZER = {"normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer", "model": "WordPiece"}
 
@@ -70,7 +80,12 @@ def bundle(
     if questions is not None:
         check_file(resources / PASSAGES, overwrite)
 
+    elif (resources / PASSAGES).exists():
+        _check_samples(resources / PASSAGES)
+
     target = resources / "Models" / name
+    _check_place(target)
+    clear_up(target.parent)
     replaced = target.is_dir()
     with new_folder(target, overwrite=True) as staging:
         shutil.copytree(package, staging / package.name)
@@ -78,7 +93,9 @@ def bundle(
             if (artifact / file).is_file():
                 shutil.copyfile(artifact / file, staging / file)
         kept = {file: entry for file, entry in manifest["files"].items() if (staging / file).is_file()}
-        _write_json(staging / MANIFEST, {**manifest, "files": kept})
+        settings = {key: value for key, value in manifest["config"].items() if key in _SETTINGS}
+        inputs = {key: _without_paths(value) for key, value in manifest["inputs"].items()}
+        _write_json(staging / MANIFEST, {**manifest, "config": settings, "inputs": inputs, "files": kept})
         read_manifest(staging)  # what was copied, as it lies there
     if questions is not None or not (resources / PASSAGES).exists():
         chosen = parse_squad(starter.questions("test", _SAMPLES), "starter") if questions is None else questions
@@ -119,6 +136,52 @@ def find_resources(app: Path) -> Path:
         f"{app}: holds no one folder {RESOURCES}{listed}",
         f"give the app's resource folder itself, --app .../{RESOURCES}: a folder reference in its Xcode project",
     )
+
+
+def project_of(app: Path) -> Path | None:
+    """The Xcode project of an app's folder, or of the folder that its `Bundled` lies in; None where there is none."""
+    root = app.absolute().parent.parent if app.name == RESOURCES else app
+    return next((path for path in sorted(root.rglob("*.xcodeproj")) if ".build" not in path.parts), None)
+
+
+def _check_place(target: Path) -> None:
+    """Refuse a place whose replacement would lose something, or that a Mac could not tell from another's."""
+    for other in target.parent.glob("[!.]*"):
+        if other.name != target.name and other.name.casefold() == target.name.casefold():
+            raise UserError(
+                f"{target}: a Mac's file system does not tell it from {other.name}, which is there",
+                f"give --name {other.name} to replace that one, or another name",
+            )
+    if not target.exists():
+        return
+    manifest = read_json(target / MANIFEST) if (target / MANIFEST).is_file() else {"files": {}}
+    found = [target] if target.is_file() else [path for path in sorted(target.rglob("*")) if path.is_file()]
+    listed = {target / MANIFEST, *(target / file for file in manifest["files"])}
+    foreign = next((path for path in found if path not in listed and path.name != ".DS_Store"), None)
+    if foreign:
+        raise UserError(
+            f"{foreign}: is not of edge-distil's writing and would be lost", "move it away, or give another --name"
+        )
+
+
+def _check_samples(path: Path) -> None:
+    """Refuse sample passages that the app could not read."""
+    found = read_json(path)
+    for number, passage in enumerate(found if isinstance(found, list) else [found], start=1):
+        texts = [passage.get("title"), passage.get("text")] if isinstance(passage, dict) else [None]
+        questions = passage.get("questions") if isinstance(passage, dict) else None
+        if not isinstance(questions, list) or not all(isinstance(text, str) for text in [*texts, *questions]):
+            raise UserError(
+                f"{path}: passage {number} has no title and text, texts, and questions, a list of texts",
+                "mend it, or give --data FILE --overwrite to have others",
+            )
+
+
+def _without_paths(value: Any) -> Any:
+    """What a manifest says of an input, without where it lay."""
+    if isinstance(value, dict):
+        return {key: each for key, each in value.items() if key != "path"}
+    return [_without_paths(each) for each in value] if isinstance(value, list) else value
 
 
 def samples(questions: Sequence[Question]) -> list[dict[str, Any]]:

@@ -78,7 +78,12 @@ def test_bundled_folder_holds_what_the_app_reads_and_answers_as_the_export_does(
     assert original is not None
     assert set(contents(target)) == {*manifest["files"], MANIFEST}
     assert manifest["files"].items() < original["files"].items()
-    assert {**manifest, "files": None} == {**original, "files": None}
+    # Where it was made is nobody's concern who has the app.
+    assert str(artifact.parent) not in (target / MANIFEST).read_text()
+    assert manifest["config"] == {"max_length": 64}
+    assert manifest["inputs"]["model"] == {"sha256": original["inputs"]["model"]["sha256"]}
+    of_artifact = {"files": None, "config": None, "inputs": None}
+    assert {**manifest, **of_artifact} == {**original, **of_artifact}
     bundled, exported = (QuestionAnswerer.open(folder, name="mil") for folder in (target, artifact))
     assert bundled.ask_all(questions[:3]) == exported.ask_all(questions[:3])
     assert bundled.decoding.temperature == 1.5
@@ -101,6 +106,53 @@ def test_two_models_stand_beside_each_other_and_one_is_replaced_whole(artifact: 
     assert contents(models_of(app) / "BERT") == other
     assert [path.name for path in (models_of(app) / "DistilBERT").glob("*.mlpackage")] == ["model.mlpackage"]
     assert sorted(path.name for path in models_of(app).iterdir()) == ["BERT", "DistilBERT"]
+
+
+def test_name_that_a_mac_does_not_tell_from_another_is_refused(artifact: Path, app: Path) -> None:
+    bundle(artifact, app, name="DistilBERT")
+    with pytest.raises(UserError, match="does not tell it from DistilBERT"):
+        bundle(artifact, app, name="distilbert")
+    assert [path.name for path in models_of(app).iterdir()] == ["DistilBERT"]
+
+
+def test_files_of_the_user_are_not_lost_to_a_replacement(artifact: Path, app: Path) -> None:
+    mine = models_of(app) / "student/mine.txt"
+    bundle(artifact, app)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match=r"mine\.txt: is not of edge-distil's writing"):
+        bundle(artifact, app)
+    mine.unlink()
+    assert bundle(artifact, app)["replaced"]
+    (models_of(app) / "README.md").write_text("mine")
+    with pytest.raises(UserError, match=r"README\.md: is not of edge-distil's writing") as refused:
+        bundle(artifact, app, name="README.md")
+    assert "--name" in refused.value.hint
+
+
+def test_what_a_killed_bundle_left_is_cleared_whatever_its_name(artifact: Path, app: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = models_of(app) / f".other.partial-{ended.pid}"
+    left.mkdir()
+    (left / "weights.bin").write_bytes(b"half")
+    bundle(artifact, app)
+    assert [path.name for path in models_of(app).iterdir()] == ["student"]
+
+
+@pytest.mark.parametrize(
+    "broken", ["{}", "[1]", '[{"title": "A", "text": "B"}]', '[{"title": 1, "text": "", "questions": []}]']
+)
+def test_sample_passages_that_the_app_could_not_read_are_refused(artifact: Path, app: Path, broken: str) -> None:
+    (models_of(app).parent / "passages.json").write_text(broken)
+    with pytest.raises(UserError, match=r"passages.json: passage 1 has no title") as refused:
+        bundle(artifact, app)
+    assert "--data FILE --overwrite" in refused.value.hint
+    assert not any(models_of(app).iterdir())
+
+
+def test_resource_folder_itself_leads_to_the_project_beside_it(artifact: Path, app: Path) -> None:
+    given = ("bundle", artifact, "--app", models_of(app).parent)
+    assert str(app / "App/Demo.xcodeproj") in run_command(*given).out
 
 
 def test_an_interrupted_replacement_leaves_the_older_model(

@@ -127,7 +127,10 @@ def notes(report: Mapping[str, Any]) -> list[str]:
         f"left out: {each['model']} ({each['runtime']} {each['precision'] or ''}): {each['reason']}"
         for each in report.get("left_out", [])
     ]
-    return [*lines, *(warning for each in reports for warning in each["warnings"])]
+    for index, each in enumerate(reports):
+        letter = f"{chr(ord('A') + index)}: " if len(reports) > 1 else ""
+        lines += [letter + warning for warning in each["warnings"]]
+    return lines
 
 
 def bench_table(report: Mapping[str, Any]) -> Group:

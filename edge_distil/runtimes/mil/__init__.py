@@ -53,9 +53,11 @@ def find_package(folder: Path, precision: str | None) -> tuple[Path, str | None]
     if len(others) == 1 and not present and precision is None:
         return others[0], None
     found = ", ".join(present or (path.name for path in others)) or "none"
+    choose = "choose one of these with --precision, or " if present else ""
+    wanted = f" --precision {precision}" if precision else ""
     raise UserError(
         f"{folder}: holds no {precision or 'Core ML'} package (it has: {found})",
-        "export it: edge-distil export MODEL --format coreml",
+        f"{choose}export it: edge-distil export MODEL --format coreml{wanted}",
     )
 
 
