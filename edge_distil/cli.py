@@ -493,7 +493,9 @@ def finetune(
     else:
         squad: dict[str, Any] = {"version_2": squad_v2, "doc_stride": doc_stride}
         result = stages.finetune(output, task=task, data=data, dev=dev, teacher=teacher, **squad, **settings)
+        scored_on = dev or (data if data and data.is_dir() else None)
         following = f"edge-distil evaluate {output}" + ("" if task == "squad" else f" --task {task}")
+        following += f" --data {scored_on}" if scored_on else " --data FILE" if data else ""
     _finish(result, json_output, *_trained(result), f"next: {following}")
 
 

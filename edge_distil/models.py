@@ -128,6 +128,10 @@ def load_model(
             "pickled weights (.bin, .pt) are never loaded: save the model again with safe_serialization",
         )
     check_belongs(load_tokenizer(folder), config.vocab_size, folder)
+    if task == "question-answering":
+        if task_of(folder) == "text-classification" and not new_head:
+            raise _without_head(folder, task)
+        config.num_labels, config.problem_type = 2, None  # start and end, whatever the head before it gave
     try:
         model, report = _CLASSES[task].from_pretrained(
             folder,
@@ -162,8 +166,13 @@ def load_model(
             "check that config.json and model.safetensors come from the same model",
         )
     if missing and not new_head:
-        hint = _MAKE_HEAD[task].format(folder=folder)
-        if task_of(folder) == "text-classification":
-            hint = f"it classifies texts: evaluate and export take the name of what it was taught as --task; or {hint}"
-        raise UserError(f"{folder}: has no {task} head ({missing[0]} is missing), its output would be noise", hint)
+        raise _without_head(folder, task, missing[0])
     return model.eval()
+
+
+def _without_head(folder: Path, task: Task, missing: str | None = None) -> UserError:
+    hint = _MAKE_HEAD[task].format(folder=folder)
+    if task_of(folder) == "text-classification":
+        hint = f"it classifies texts: evaluate and export take the name of what it was taught as --task; or {hint}"
+    named = f" ({missing} is missing)" if missing else ""
+    return UserError(f"{folder}: has no {task} head{named}, its output would be noise", hint)

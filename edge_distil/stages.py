@@ -392,7 +392,13 @@ def dev_sets(task: TextTask, data: Path | None, labels: Sequence[str] | None) ->
     """
     if data is None:
         _needs_data(task)
-        return {"": starter_texts("test")}
+        examples = starter_texts("test")
+        if labels is not None and (foreign := {str(example.label) for example in examples} - set(labels)):
+            raise UserError(
+                f"the starter's test texts have the label {min(foreign)!r}, the model has {', '.join(labels)}",
+                "give texts with the model's labels as --data",
+            )
+        return {"": examples}
     files = task_files(task, data)[1] if data.is_dir() else [data]
     return {set_name(path): read_examples(path, task, labels=labels) for path in files}
 

@@ -28,13 +28,17 @@ def tables(*names: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(script, capture_output=True, text=True, env={"PATH": os.environ["PATH"], **variables})
 
 
-def test_tables_say_what_they_need() -> None:
-    assert "ENCODER: an encoder, or TEACHER and STUDENT" in tables().stderr
-    assert "GLUE: a folder" in tables("model-size", TEACHER="somewhere").stderr
+def test_tables_say_all_that_they_need_before_they_begin() -> None:
+    ended = tables()
+    assert ended.returncode == 2
+    assert "give GLUE REVIEWS SQUAD TEACHER STUDENT CORPUS," in ended.stderr
+    assert "give GLUE," in tables("model-size", TEACHER="somewhere").stderr
+    assert "give GLUE SQUAD CORPUS," in tables("small-data", ENCODER="somewhere").stderr
+    assert "somewhere: no such model folder" in tables("model-size", TEACHER="somewhere", GLUE="glue").stderr
 
 
-def test_unknown_table_is_refused_with_the_names_of_all() -> None:
-    ended = tables("nonsense", TEACHER="somewhere")
+def test_unknown_table_is_refused_with_the_names_of_all_before_anything_is_run() -> None:
+    ended = tables("nonsense", ENCODER="somewhere")
     assert ended.returncode == 2
     assert all(name in ended.stderr for name in STUDIES)
 

@@ -374,7 +374,25 @@ def test_texts_are_learnt_from_a_file_and_judged_on_another(bert_mlm: Path, tmp_
     assert again == {key: result[key] for key in ("accuracy", "score", "examples")}
     shown = run_command("finetune", *given, *SMALL, "--overwrite").out.splitlines()
     assert shown[0].startswith(f"wrote {output} in ")
-    assert shown[-1] == f"next: edge-distil evaluate {output} --task text"
+    assert shown[-1] == f"next: edge-distil evaluate {output} --task text --data {dev}"
+    # The starter's texts have labels of their own: scored on them, the model would get nothing right, in silence.
+    refused = run_command("evaluate", output, "--task", "text")
+    assert refused.status == 2
+    assert "the model has bad, good" in refused.err
+    assert "--data" in refused.err
+
+
+def test_regression_without_a_head_for_answers_is_refused_by_that_name_and_can_be_taught_them(
+    suite: dict[str, Path], squad_file: Path, tmp_path: Path
+) -> None:
+    model = suite["output"] / "sts-b"
+    asked = run_command("evaluate", model, "--data", squad_file)
+    assert asked.status == 2
+    assert "has no question-answering head" in asked.err
+    output = tmp_path / "qa"
+    taught = run_command("finetune", "--model", model, "--data", squad_file, "--output", output, *SMALL)
+    assert taught.status == 0
+    assert run_command("evaluate", output, "--data", squad_file, "--json").status == 0
 
 
 def test_without_data_the_starters_texts_are_learnt_and_scored(
