@@ -20,7 +20,10 @@ from edge_distil.errors import UserError
 from edge_distil.models import supports_bf16
 
 # Steps between two returns of freed memory: the first step after one takes a quarter of a second longer.
-_RETURN_MEMORY = 50
+_TIDY = 50
+# Of a running mean of gradients. AdamW moves a weight by the mean over the root of its square's, plus 1e-8: this moves
+# none. It takes more than _TIDY steps to shrink from here to what is no longer a normal number, 1e-38.
+_NEGLIGIBLE = 1e-30
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,18 @@ def return_freed_memory() -> None:
     """
     if library := _glibc():
         library.malloc_trim(0)
+
+
+def forget_old_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Set AdamW's running means to 0 where they are too small to move a weight, on CPUs.
+
+    The mean of a token that no batch has had for 700 steps falls below the least normal number of fp32, stays there,
+    and such numbers are slow: a step of AdamW on a BERT's word table took five times as long.
+    """
+    for state in optimizer.state.values():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if name in state and state[name].device.type == "cpu":
+                state[name].masked_fill_(state[name].abs() < _NEGLIGIBLE, 0)
 
 
 def _glibc() -> ctypes.CDLL | None:
@@ -169,17 +184,26 @@ def prepare(model: PreTrainedModel, dropout: float | None = None) -> None:
 class _Watch(TrainerCallback):
     """Shows progress with the loss, keeps the loss curve, and stops a run whose loss is no number.
 
-    It keeps memory from growing, too.
+    It keeps memory from growing and steps from slowing down, too.
     """
 
     def __init__(self, advance: Callable[..., None]) -> None:
         self.advance = advance
         self.curve: list[dict[str, float]] = []
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: torch.optim.Optimizer | None = None,
+        **_: Any,
+    ) -> None:
         self.advance()
-        if state.global_step % _RETURN_MEMORY == 0:
+        if state.global_step % _TIDY == 0:
             return_freed_memory()
+            if optimizer:
+                forget_old_gradients(optimizer)
 
     def on_log(
         self,

@@ -17,7 +17,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from transformers import AutoModelForQuestionAnswering, PreTrainedModel
+from transformers import AutoModelForQuestionAnswering, PreTrainedModel, TrainerState
 
 from edge_distil import cli, stages, training
 from edge_distil.checkpoints import read_manifest
@@ -415,3 +415,32 @@ def test_freed_memory_is_returned_while_batches_differ_in_length() -> None:
     training.return_freed_memory()
     assert before - resident() > 300_000_000
     assert len(stay) == 100
+
+
+def test_means_of_old_gradients_are_forgotten_without_moving_a_weight() -> None:
+    def weights(forget: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        table = torch.nn.Parameter(torch.randn(50, 8))
+        optimizer = torch.optim.AdamW([table], lr=1e-2, fused=True)
+        for step in range(900):
+            # All rows at first, then the first one alone, as with tokens that no batch has had for long.
+            table.grad = torch.zeros_like(table)
+            table.grad[: 50 if step < 3 else 1] = torch.randn(8)
+            optimizer.step()
+            if forget and (step + 1) % 50 == 0:
+                training.forget_old_gradients(optimizer)
+        means = optimizer.state[table]["exp_avg"].abs()
+        assert bool(((means > 0) & (means < torch.finfo(torch.float32).tiny)).any()) is not forget
+        return table.detach()
+
+    assert torch.equal(weights(True), weights(False))
+
+
+def test_fine_tuning_forgets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    monkeypatch.setattr(training, "forget_old_gradients", told.append)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    watch = training._Watch(lambda *_, **__: None)
+    for step in (49, 50, 51, 100):
+        watch.on_step_end(Any, TrainerState(global_step=step), Any, optimizer=optimizer)
+    assert told == [optimizer, optimizer]
