@@ -68,6 +68,11 @@ extension Paragraph {
         }
     }
 
+    /// A blank within a line. Most scalars need no look into Unicode's tables.
+    private static func isBlank(_ scalar: Unicode.Scalar) -> Bool {
+        scalar.isASCII ? scalar == " " || scalar == "\t" : scalar.properties.isWhitespace
+    }
+
     /// Where the first piece of a long line ends: at `limit` or before it, but after the first character.
     private static func cut(_ line: Substring, limit: String.Index) -> String.Index {
         let next = line.index(after: limit)
@@ -79,12 +84,15 @@ extension Paragraph {
         // From the end, where the last sentence is near.
         while index > line.startIndex {
             let previous = scalars.index(before: index)
-            // A blank with a mark on it is not one to cut at.
-            if scalars[previous].properties.isWhitespace, String.Index(index, within: line) != nil {
-                if previous > line.startIndex, ".!?".unicodeScalars.contains(scalars[scalars.index(before: previous)]) {
-                    return index
+            if isBlank(scalars[previous]) {
+                let endsSentence =
+                    previous > line.startIndex
+                    && ".!?".unicodeScalars.contains(scalars[scalars.index(before: previous)])
+                // A blank with a mark on it is not one to cut at.
+                if blank == nil || endsSentence, String.Index(index, within: line) != nil {
+                    if endsSentence { return index }
+                    blank = index
                 }
-                blank = blank ?? index
             }
             index = previous
         }
