@@ -16,8 +16,9 @@ struct LibraryView: View {
     init(contents: CatalogModel.Contents) {
         self.contents = contents
         let first = contents.passages.first ?? Passage(title: "", text: "")
-        _reader = State(initialValue: ReaderModel(models: contents.models, passage: first))
-        _study = State(initialValue: StudyModel(models: contents.models, passages: contents.passages))
+        let reader = ReaderModel(models: contents.models, passage: first)
+        _reader = State(initialValue: reader)
+        _study = State(initialValue: StudyModel(models: contents.models, passages: contents.passages, reader: reader))
     }
 
     var body: some View {
@@ -44,7 +45,7 @@ struct LibraryView: View {
             presenting: reader.fileProblem
         ) { _ in
         } message: { problem in
-            Text("\(problem.description) \(problem.suggestion ?? "")")
+            Text(problem.sentences)
         }
         .onReceive(NotificationCenter.default.publisher(for: UIApplication.didReceiveMemoryWarningNotification)) { _ in
             reader.releaseModel()
@@ -56,7 +57,6 @@ struct LibraryView: View {
         }
         .onChange(of: study.isBusy) {
             UIApplication.shared.isIdleTimerDisabled = study.isBusy
-            if study.isBusy { reader.releaseModel() }
         }
     }
 

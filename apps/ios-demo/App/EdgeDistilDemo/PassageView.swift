@@ -16,13 +16,15 @@ struct PassageView: View {
                 }
                 .padding()
             }
-            .onChange(of: reader.shown) {
+            .onChange(of: reader.shows) {
                 guard let target = reader.highlighted else { return }
                 withAnimation(reduceMotion ? nil : .default) {
                     scroller.scrollTo(target.id, anchor: UnitPoint(x: 0, y: target.highlightPosition))
                 }
             }
         }
+        // Another passage starts at its top.
+        .id(reader.openings)
     }
 }
 

@@ -9,7 +9,11 @@ struct QuestionBar: View {
 
     var body: some View {
         VStack {
-            if isFocused || reader.reply == nil { suggestions }
+            if reader.isPaused {
+                Text("Questions wait until the latency study has ended.").font(.footnote).foregroundStyle(.secondary)
+            } else if isFocused || reader.reply == nil {
+                suggestions
+            }
             HStack {
                 TextField("Ask about this passage", text: $reader.question)
                     .textFieldStyle(.roundedBorder)

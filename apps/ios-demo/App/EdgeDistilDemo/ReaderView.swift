@@ -7,23 +7,26 @@ import SwiftUI
 struct ReaderView: View {
     let reader: ReaderModel
     @Environment(\.horizontalSizeClass) private var width
-    @ScaledMetric private var columnWidth = 340.0
-    @ScaledMetric private var panelHeight = 220.0
+    @ScaledMetric private var columnWidth: CGFloat = 340
+    @ScaledMetric private var panelHeight: CGFloat = 220
+    /// The answers' largest share of the height or width: both lengths grow with the text, and the passage needs room.
+    private let share: CGFloat = 0.4
 
     var body: some View {
-        Group {
+        GeometryReader { area in
             if width == .regular {
                 HStack(spacing: 0) {
                     PassageView(reader: reader)
                     Divider()
-                    ScrollView { AnswerPanel(reader: reader).padding() }.frame(width: columnWidth)
+                    ScrollView { AnswerPanel(reader: reader).padding() }
+                        .frame(width: min(columnWidth, area.size.width * share))
                 }
                 .safeAreaInset(edge: .bottom) { QuestionBar(reader: reader) }
             } else {
                 PassageView(reader: reader)
                     .safeAreaInset(edge: .bottom) {
                         VStack(spacing: 0) {
-                            AnswerPanel(reader: reader, maxHeight: panelHeight)
+                            AnswerPanel(reader: reader, maxHeight: min(panelHeight, area.size.height * share))
                             QuestionBar(reader: reader)
                         }
                         .background(.bar)
@@ -33,7 +36,7 @@ struct ReaderView: View {
         .navigationTitle(reader.passage.title)
         .navigationBarTitleDisplayMode(.inline)
         .toolbar { ModelPicker(reader: reader) }
-        .onChange(of: reader.reply) {
+        .onChange(of: reader.outcomes) {
             if let words = reader.announcement { AccessibilityNotification.Announcement(words).post() }
         }
     }

@@ -40,7 +40,7 @@ private struct PassageRow: View {
         NavigationLink(value: Screen.passage(passage)) {
             VStack(alignment: .leading) {
                 Text(passage.title).font(.headline)
-                Text(passage.text).font(.subheadline).foregroundStyle(.secondary).lineLimit(2)
+                Text(passage.excerpt).font(.subheadline).foregroundStyle(.secondary).lineLimit(2)
             }
             .accessibilityElement(children: .ignore)
             .accessibilityLabel(passage.title)

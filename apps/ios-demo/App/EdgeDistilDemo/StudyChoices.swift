@@ -21,8 +21,8 @@ struct StudyChoices: View {
             }
         }
         Section {
-            Stepper("Questions: \(study.questionCount)", value: $study.questionCount)
-            Stepper("Runs of each: \(study.runs)", value: $study.runs)
+            Stepper("Questions: \(study.questionCount)", value: $study.questionCount, in: study.questionBounds)
+            Stepper("Runs of each: \(study.runs)", value: $study.runs, in: study.runBounds)
         } footer: {
             Text(
                 """

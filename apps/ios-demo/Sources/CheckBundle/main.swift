@@ -1,6 +1,6 @@
 // Reads an app's resource folder as the app does, and says what is in it. Ends with status 1 where something is wrong.
 //
-//     swift run CheckBundle App/EdgeDistilDemo/Bundled
+//     ./swift.sh run CheckBundle App/EdgeDistilDemo/Bundled
 
 import EdgeDistilKit
 import Foundation
@@ -9,8 +9,14 @@ guard CommandLine.arguments.count == 2 else {
     FileHandle.standardError.write(Data("usage: CheckBundle FOLDER\n".utf8))
     exit(2)
 }
-let folder = URL(fileURLWithPath: CommandLine.arguments[1])
+let folder = URL(fileURLWithPath: CommandLine.arguments[1]).standardizedFileURL
 var isWhole = true
+
+var isFolder: ObjCBool = false
+guard FileManager.default.fileExists(atPath: folder.path, isDirectory: &isFolder), isFolder.boolValue else {
+    print("FAILED  There is no folder \(folder.path). A relative path starts in apps/ios-demo, where swift.sh runs.")
+    exit(1)
+}
 
 func fail(_ error: KitError) {
     isWhole = false
@@ -33,4 +39,5 @@ do {
 } catch let error as KitError {
     fail(error)
 }
+if !isWhole { print("        in \(folder.path)") }
 exit(isWhole ? 0 : 1)

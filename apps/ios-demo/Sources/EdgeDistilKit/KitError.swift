@@ -46,7 +46,7 @@ extension KitError: LocalizedError {
     public var errorDescription: String? {
         switch self {
         case .missing(let url): "\(shown(url)) is missing."
-        case .unreadable(let url, let reason): "\(shown(url)) cannot be read: \(reason)."
+        case .unreadable(let url, let reason): "\(shown(url)) cannot be read: \(reason)".asSentence
         case .malformed(let url, let reason): "\(shown(url)): \(reason)."
         case .unsupportedFormat(let url, let found):
             "\(shown(url)) has format \(found), this version reads \(Manifest.supportedFormat)."
@@ -70,7 +70,7 @@ extension KitError: LocalizedError {
         case .windowTooLong(let tokens, let longest):
             "A window has \(tokens) tokens, the model takes at most \(longest)."
         case .invalidLogits(let reason): "The model's output is not usable: \(reason)."
-        case .modelFailed(let url, let reason): "\(shown(url)) cannot be run: \(reason)."
+        case .modelFailed(let url, let reason): "\(shown(url)) cannot be run: \(reason)".asSentence
         }
     }
 

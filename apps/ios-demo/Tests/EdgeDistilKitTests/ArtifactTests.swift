@@ -6,6 +6,8 @@ final class ArtifactTests: XCTestCase {
     func testAnExportTellsWhatItIs() throws {
         let folder = try ArtifactFolder(in: temporaryFolder(), packages: ["model_fp32.mlpackage", "model.mlpackage"])
         try folder.url.write("notes of the Finder", to: "model.mlpackage/.DS_Store")
+        try folder.url.write("attributes", to: "._config.json")
+        try folder.url.write("attributes", to: "model.mlpackage/Data/._com.apple.CoreML")
         let artifact = try Artifact(folder: folder.url)
         XCTAssertEqual(artifact.name, "student")
         XCTAssertEqual(artifact.precisions, ["fp16", "fp32"])
@@ -89,6 +91,10 @@ final class ArtifactTests: XCTestCase {
             try assertRefused(verify: verify) { folder in
                 try folder.url.write("", to: "model.mlpackage/Data/extra")
                 return .unlisted(folder.url.appendingPathComponent("model.mlpackage/Data/extra"))
+            }
+            try assertRefused(verify: verify) { folder in
+                try folder.url.write("", to: ".extra")
+                return .unlisted(folder.url.appendingPathComponent(".extra"))
             }
         }
     }

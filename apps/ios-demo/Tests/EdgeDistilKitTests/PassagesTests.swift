@@ -44,6 +44,13 @@ final class PassagesTests: XCTestCase {
         assertThrows(KitError.malformed(url, reason: "it is not UTF-8 text")) { try PassageLibrary(contentsOf: url) }
     }
 
+    func testAnExcerptIsTheBeginningOfTheText() {
+        XCTAssertEqual(Passage(title: "A", text: "Short.").excerpt, "Short.")
+        let long = Passage(title: "A", text: String(repeating: "👩‍👧 and ", count: 100_000))
+        XCTAssertEqual(long.excerpt, String(repeating: "👩‍👧 and ", count: 50))
+        XCTAssertEqual(Set([long, Passage(title: "A", text: "x"), long]).count, 2)
+    }
+
     func testAFileThatIsNotThereIsMissing() throws {
         let url = try temporaryFolder().appendingPathComponent("passages.json")
         assertThrows(KitError.missing(url)) { try PassageLibrary(contentsOf: url) }

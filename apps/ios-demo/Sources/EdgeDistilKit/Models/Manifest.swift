@@ -64,6 +64,13 @@ extension Manifest {
         return parts.allSatisfy { !["", ".", ".."].contains($0) } && !name.contains("\0")
     }
 
+    /// Whether a file is the Finder's notes on a folder, or the attributes that copying to a foreign disk puts beside a
+    /// file (AppleDouble).
+    private static func isLeftBySystem(_ name: String) -> Bool {
+        let last = (name as NSString).lastPathComponent
+        return last == ".DS_Store" || last.hasPrefix("._")
+    }
+
     /// Holds the files of a folder against the manifest. Throws `KitError` for the first that does not fit.
     func check(_ folder: URL, checksums: Bool) throws {
         let manager = FileManager.default
@@ -81,8 +88,7 @@ extension Manifest {
         } catch {
             throw KitError.unreadable(folder, reason: error.localizedDescription)
         }
-        // The Finder leaves its own notes in folders that were looked at.
-        for name in found.sorted() where name != Self.fileName && (name as NSString).lastPathComponent != ".DS_Store" {
+        for name in found.sorted() where name != Self.fileName && !Self.isLeftBySystem(name) {
             let isFolder = try attributes(name)[.type] as? FileAttributeType == .typeDirectory
             if files[name] == nil, !isFolder { throw KitError.unlisted(folder.appendingPathComponent(name)) }
         }

@@ -9,10 +9,20 @@ public struct Passage: Codable, Sendable, Equatable, Hashable, Identifiable {
     public init(title: String, text: String, questions: [String] = []) {
         self.title = title
         self.text = text
+        // A text of Apple's text views is in UTF-16, where each step of an index is slow.
+        self.text.makeContiguousUTF8()
         self.questions = questions
     }
 
     public var id: String { title }
+
+    /// By the title alone: a list of passages asks for it often, and a text may have megabytes.
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(title)
+    }
+
+    /// The first characters of the text, for a list: whatever is laid out there is laid out on the main thread.
+    public var excerpt: String { String(text.prefix(300)) }
 }
 
 /// The passages of a `passages.json`: a list of objects with `title`, `text` and `questions`, in UTF-8.

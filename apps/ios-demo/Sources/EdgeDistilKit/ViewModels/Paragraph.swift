@@ -20,26 +20,38 @@ extension Paragraph {
     /// set apart.
     ///
     /// One of more than `longest` UTF-8 bytes is cut after a sentence, else at a blank, else between characters, because a
-    /// text view lays out all that it holds at once.
+    /// text view lays out all that it holds at once. Megabytes take longer than a frame: do it off the main thread, and
+    /// `mark` the paragraphs afterwards.
     public static func split(
         _ text: String, highlight: Range<String.Index>? = nil, longest: Int = 2000
     ) -> [Paragraph] {
-        pieces(of: text, longest: longest).enumerated().map { id, piece in
-            let marked = highlight.flatMap { wholeCharacters($0.clamped(to: piece), in: text[piece]) }
-            let start = marked?.lowerBound ?? piece.lowerBound
-            let end = marked?.upperBound ?? piece.lowerBound
-            return Paragraph(
-                id: id, range: piece, before: String(text[piece.lowerBound..<start]),
-                highlight: String(text[start..<end]), after: String(text[end..<piece.upperBound]))
+        var paragraphs = pieces(of: text, longest: longest).enumerated().map { id, piece in
+            Paragraph(id: id, range: piece, before: "", highlight: "", after: String(text[piece]))
         }
+        if highlight != nil { paragraphs.mark(highlight, in: text) }
+        return paragraphs
     }
+
+    /// The same paragraph of `text` with the characters that `highlight` touches set apart.
+    fileprivate func marked(_ highlight: Range<String.Index>?, in text: String) -> Paragraph {
+        let marked = highlight.flatMap { Self.wholeCharacters($0.clamped(to: range), in: text[range]) }
+        let start = marked?.lowerBound ?? range.lowerBound
+        let end = marked?.upperBound ?? range.lowerBound
+        return Paragraph(
+            id: id, range: range, before: String(text[range.lowerBound..<start]),
+            highlight: String(text[start..<end]), after: String(text[end..<range.upperBound]))
+    }
+
+    // By scalars: to put each together with its neighbours to a character, and to look at that, costs five times as much.
 
     private static func pieces(of text: String, longest: Int) -> [Range<String.Index>] {
         var pieces: [Range<String.Index>] = []
-        for line in text.split(whereSeparator: \.isNewline) {
-            var rest = line
-            while rest.utf8.count > longest {
-                let end = cut(rest, longest: longest)
+        for line in text.unicodeScalars.split(whereSeparator: isLineEnd) {
+            var rest = text[line.startIndex..<line.endIndex]
+            while let limit = rest.utf8.index(rest.startIndex, offsetBy: longest, limitedBy: rest.endIndex),
+                limit < rest.endIndex
+            {
+                let end = cut(rest, limit: limit)
                 pieces.append(rest.startIndex..<end)
                 rest = rest[end...]
             }
@@ -48,25 +60,43 @@ extension Paragraph {
         return pieces
     }
 
-    /// Where the first piece of a long line ends: after its start, whatever is in it.
-    private static func cut(_ line: Substring, longest: Int) -> String.Index {
-        var sentence: String.Index?
-        var blank: String.Index?
-        var previous: Character = " "
-        var index = line.startIndex
-        var bytes = 0
-        while index < line.endIndex {
-            let character = line[index]
-            bytes += character.utf8.count
-            if bytes > longest && index > line.startIndex { break }
-            index = line.index(after: index)
-            if character.isWhitespace {
-                blank = index
-                if ".!?".contains(previous) { sentence = index }
-            }
-            previous = character
+    /// Those of `Character.isNewline`. No character has one of them and anything else in it.
+    private static func isLineEnd(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.value {
+        case 0x0A...0x0D, 0x85, 0x2028, 0x2029: true
+        default: false
         }
-        return sentence ?? blank ?? index
+    }
+
+    /// A blank within a line. Most scalars need no look into Unicode's tables.
+    private static func isBlank(_ scalar: Unicode.Scalar) -> Bool {
+        scalar.isASCII ? scalar == " " || scalar == "\t" : scalar.properties.isWhitespace
+    }
+
+    /// Where the first piece of a long line ends: at `limit` or before it, but after the first character.
+    private static func cut(_ line: Substring, limit: String.Index) -> String.Index {
+        let next = line.index(after: limit)
+        let end = line.index(before: next)
+        guard end > line.startIndex else { return next }
+        let scalars = line.unicodeScalars
+        var blank: String.Index?
+        var index = end
+        // From the end, where the last sentence is near.
+        while index > line.startIndex {
+            let previous = scalars.index(before: index)
+            if isBlank(scalars[previous]) {
+                let endsSentence =
+                    previous > line.startIndex
+                    && ".!?".unicodeScalars.contains(scalars[scalars.index(before: previous)])
+                // A blank with a mark on it is not one to cut at.
+                if blank == nil || endsSentence, String.Index(index, within: line) != nil {
+                    if endsSentence { return index }
+                    blank = index
+                }
+            }
+            index = previous
+        }
+        return blank ?? end
     }
 
     /// The range with the characters that it cuts through: half of an emoji cannot be shown.
@@ -75,5 +105,16 @@ extension Paragraph {
     ) -> Range<String.Index>? {
         guard !range.isEmpty, let start = piece.indices.last(where: { $0 <= range.lowerBound }) else { return nil }
         return start..<(piece.indices.first { $0 >= range.upperBound } ?? piece.endIndex)
+    }
+}
+
+extension [Paragraph] {
+    /// Sets the characters of `text` that `highlight` touches apart, and nothing else. Paragraphs without the old and
+    /// the new highlight stay as they are.
+    public mutating func mark(_ highlight: Range<String.Index>?, in text: String) {
+        for index in indices {
+            let touched = highlight?.overlaps(self[index].range) ?? false
+            if touched || self[index].isHighlighted { self[index] = self[index].marked(highlight, in: text) }
+        }
     }
 }

@@ -10,6 +10,11 @@ public struct Problem: Error, Equatable, Sendable {
         self.suggestion = suggestion
     }
 
+    /// Both as sentences one after the other, for an alert or VoiceOver.
+    public var sentences: String {
+        [description, suggestion].compactMap { $0?.asSentence }.joined(separator: " ")
+    }
+
     public init(_ error: any Error) {
         if let problem = error as? Problem {
             self = problem
@@ -19,5 +24,13 @@ public struct Problem: Error, Equatable, Sendable {
                 description: localized?.errorDescription ?? error.localizedDescription,
                 suggestion: localized?.recoverySuggestion)
         }
+    }
+}
+
+extension String {
+    /// With a full stop at its end. What the system says of an error has one on most systems, and none on some.
+    var asSentence: String {
+        guard let last, !".!?…".contains(last) else { return self }
+        return self + "."
     }
 }

@@ -36,6 +36,8 @@ import Observation
     }
     /// The passage that questions are about.
     public private(set) var passage: Passage
+    /// Counts the passages that were opened: two of them may have one title.
+    public private(set) var openings = 0
     /// The user's own text or file that was opened last.
     public private(set) var own: Passage?
     /// Why the last file was not opened; to be set to nil when that was read.
@@ -44,13 +46,22 @@ import Observation
     public private(set) var reply: Reply?
     /// The answer that is highlighted in the passage.
     public private(set) var shown: Answer?
-    /// The passage, cut for display, with what is highlighted.
-    public private(set) var paragraphs: [Paragraph]
+    /// Counts what was shown: who taps the answer that is shown already wants to see it again.
+    public private(set) var shows = 0
+    /// The passage, cut for display, with what is highlighted. Empty for the moment that the cutting takes.
+    public private(set) var paragraphs: [Paragraph] = []
+    /// Counts the questions that were answered or failed, for `announcement`.
+    public private(set) var outcomes = 0
+    /// Whether questions have to wait, because a study times the models.
+    public private(set) var isPaused = false
 
     private let units: ComputeUnits
     private var opening: (id: ModelEntry.ID, task: Task<QuestionAnswerer, any Error>)?
     private var isOpen = false
     private var running: Task<Void, Never>?
+    /// All questions that have not ended, by their turn: one that was stopped still ends its window.
+    private var unfinished: [Int: Task<Void, Never>] = [:]
+    private var cutting: Task<Void, Never>?
     /// Counts questions: what an older one brings home is no longer wanted.
     private var turn = 0
 
@@ -59,7 +70,7 @@ import Observation
         self.passage = passage
         self.units = units
         modelID = models.first?.id
-        paragraphs = Paragraph.split(passage.text)
+        cutPassage()
     }
 
     // MARK: The passage
@@ -72,7 +83,23 @@ import Observation
         question = ""
         reply = nil
         shown = nil
-        paragraphs = Paragraph.split(passage.text)
+        openings += 1
+        cutPassage()
+    }
+
+    /// Cuts the passage for display, off the main thread.
+    private func cutPassage() {
+        paragraphs = []
+        let (text, opening) = (passage.text, openings)
+        cutting = Task {
+            let cut = await Task.detached(priority: .userInitiated) { Paragraph.split(text) }.value
+            if opening == openings { paragraphs = cut }
+        }
+    }
+
+    /// Returns when the passage is there to be seen.
+    func waitUntilCut() async {
+        await cutting?.value
     }
 
     /// Takes a text of the user's own.
@@ -109,7 +136,7 @@ import Observation
 
     private var chosen: ModelEntry? { models.first { $0.id == modelID } }
 
-    public var canAsk: Bool { chosen != nil && !trimmedQuestion.isEmpty }
+    public var canAsk: Bool { chosen != nil && !trimmedQuestion.isEmpty && !isPaused }
 
     public var isBusy: Bool { running != nil }
 
@@ -124,30 +151,43 @@ import Observation
         stop()
         guard canAsk, let entry = chosen else { return nil }
         let question = trimmedQuestion
-        let passage = passage.text
         let turn = turn
         progress = 0
         state = .answering
         let task = Task {
-            do {
-                let answerer = try await self.answerer(for: entry)
-                guard turn == self.turn else { return }
-                state = .answering
-                let answered = try await answerer.answer(
-                    question, in: passage, nBest: Self.answers, unanswerable: answerer.decoding.nullThreshold != nil
-                ) { share in
-                    Task { @MainActor in self.advance(to: share, turn: turn) }
-                }
-                guard turn == self.turn else { return }
-                finish(Reply(question: question, model: entry.name, answered: answered))
-            } catch {
-                guard turn == self.turn else { return }
-                running = nil
-                state = error is CancellationError ? .idle : .failed(Problem(error))
-            }
+            await answer(question, with: entry, turn: turn)
+            unfinished[turn] = nil
         }
         running = task
+        unfinished[turn] = task
         return task
+    }
+
+    private func answer(_ question: String, with entry: ModelEntry, turn: Int) async {
+        let passage = passage.text
+        do {
+            let answerer = try await answerer(for: entry)
+            guard turn == self.turn else { return }
+            state = .answering
+            let answered = try await answerer.answer(
+                question, in: passage, nBest: Self.answers, unanswerable: answerer.decoding.nullThreshold != nil
+            ) { share in
+                Task { @MainActor in self.advance(to: share, turn: turn) }
+            }
+            // There is nothing to highlight it in before.
+            await waitUntilCut()
+            guard turn == self.turn else { return }
+            finish(Reply(question: question, model: entry.name, answered: answered))
+        } catch {
+            guard turn == self.turn else { return }
+            running = nil
+            if error is CancellationError {
+                state = .idle
+            } else {
+                state = .failed(Problem(error))
+                outcomes += 1
+            }
+        }
     }
 
     /// Stops what runs. What is shown stays.
@@ -162,6 +202,20 @@ import Observation
     public func releaseModel() {
         opening = nil
         isOpen = false
+    }
+
+    /// Stops what runs, gives the open model's memory back, and takes no question until `resume()`: a study is about to
+    /// time the models. Returns when nothing of a question runs any more.
+    public func pause() async {
+        isPaused = true
+        stop()
+        releaseModel()
+        for question in unfinished.values { await question.value }
+    }
+
+    /// Takes questions again.
+    public func resume() {
+        isPaused = false
     }
 
     /// Opens a model, once: another question about it waits for the same opening.
@@ -200,6 +254,7 @@ import Observation
         running = nil
         state = .idle
         self.reply = reply
+        outcomes += 1
         show(reply.best)
     }
 
@@ -208,14 +263,16 @@ import Observation
     /// Highlights an answer in the passage; the empty one highlights nothing.
     public func show(_ answer: Answer) {
         shown = answer
-        paragraphs = Paragraph.split(passage.text, highlight: answer.isEmpty ? nil : answer.range)
+        shows += 1
+        paragraphs.mark(answer.isEmpty ? nil : answer.range, in: passage.text)
     }
 
     /// The first paragraph with a highlight, to scroll to.
     public var highlighted: Paragraph? { paragraphs.first(where: \.isHighlighted) }
 
-    /// What VoiceOver says when an answer has come.
+    /// What VoiceOver says when a question came to an end: the answer, or why there is none.
     public var announcement: String? {
+        if case .failed(let problem) = state { return problem.sentences }
         guard let reply else { return nil }
         let percent = reply.best.score.formatted(.percent.precision(.fractionLength(0)))
         return reply.best.isEmpty

@@ -19,17 +19,14 @@ import Observation
     public let models: [ModelEntry]
     public var chosenModels: Set<ModelEntry.ID>
     public var chosenUnits: Set<ComputeUnits> = [.all]
-    /// How often each contender runs each question, 1 to `maxRuns`.
+    /// How often each contender runs each question, within `runBounds`.
     public var runs = 5 {
-        didSet { if !(1...Self.maxRuns).contains(runs) { runs = min(max(runs, 1), Self.maxRuns) } }
+        didSet { if !runBounds.contains(runs) { runs = runBounds.nearest(to: runs) } }
     }
-    /// How many questions are asked, 1 to all of the library's.
+    /// How many questions are asked, within `questionBounds`.
     public var questionCount: Int {
         didSet {
-            let bounds = 1...max(1, allQuestions.count)
-            if !bounds.contains(questionCount) {
-                questionCount = min(max(questionCount, bounds.lowerBound), bounds.upperBound)
-            }
+            if !questionBounds.contains(questionCount) { questionCount = questionBounds.nearest(to: questionCount) }
         }
     }
     /// The last study that measured something.
@@ -38,14 +35,20 @@ import Observation
 
     public static let maxRuns = 50
     public let allQuestions: [StudyQuestion]
+    public var runBounds: ClosedRange<Int> { 1...Self.maxRuns }
+    /// From one to all of the library's.
+    public var questionBounds: ClosedRange<Int> { 1...max(1, allQuestions.count) }
+    private let reader: ReaderModel?
     private let folder: URL
     private let makeStudy: @Sendable (_ runs: Int) -> LatencyStudy
     private var running: Task<Void, Never>?
 
-    /// The study's questions are the library's: the first of every passage, then the second, and so on. `folder` is where
-    /// the files to share are written.
+    /// The study's questions are the library's: the first of every passage, then the second, and so on. `reader` is
+    /// paused while a study runs, because its questions would skew the times. `folder` is where the files to share are
+    /// written.
     public init(
-        models: [ModelEntry], passages: [Passage], folder: URL = FileManager.default.temporaryDirectory,
+        models: [ModelEntry], passages: [Passage], reader: ReaderModel? = nil,
+        folder: URL = FileManager.default.temporaryDirectory,
         makeStudy: @escaping @Sendable (_ runs: Int) -> LatencyStudy = { LatencyStudy(runs: $0) }
     ) {
         self.models = models
@@ -57,6 +60,7 @@ import Observation
             }
         }
         questionCount = max(1, min(10, allQuestions.count))
+        self.reader = reader
         self.folder = folder
         self.makeStudy = makeStudy
     }
@@ -85,14 +89,16 @@ import Observation
 
     public var canStart: Bool { !isBusy && contenderCount > 0 && !allQuestions.isEmpty }
 
-    /// Opens the chosen models and times them. The last result stays until this one is there.
+    /// Stops the reader, opens the chosen models and times them. The last result stays until this one is there.
     @discardableResult public func start() -> Task<Void, Never>? {
         guard canStart else { return nil }
         let entries = models.filter { chosenModels.contains($0.id) }
         let units = ComputeUnits.allCases.filter { chosenUnits.contains($0) }
         let questions = Array(allQuestions.prefix(questionCount))
         let study = makeStudy(runs)
+        if let first = entries.first { state = .loading(model: first.name) }
         let task = Task {
+            await reader?.pause()
             do {
                 let contenders = try await open(entries, units)
                 let calls = study.calls(contenders: contenders.count, questions: questions.count)
@@ -108,6 +114,7 @@ import Observation
             } catch {
                 state = .failed(Problem(error))
             }
+            reader?.resume()
             running = nil
         }
         running = task
@@ -150,6 +157,10 @@ import Observation
         try result.csv().write(to: files.csv, options: .atomic)
         return files
     }
+}
+
+extension ClosedRange<Int> {
+    fileprivate func nearest(to value: Int) -> Int { Swift.min(Swift.max(value, lowerBound), upperBound) }
 }
 
 extension StudyResult {

@@ -24,8 +24,10 @@ public enum TextFile {
             throw TextFileError.unreadable(name: name, reason: error.localizedDescription)
         }
         guard bytes.count <= largest else { throw TextFileError.tooLarge(name: name, largest: largest) }
-        guard let text = decode(bytes) else { throw TextFileError.noText(name: name) }
+        guard var text = decode(bytes) else { throw TextFileError.noText(name: name) }
         guard !text.allSatisfy(\.isWhitespace) else { throw TextFileError.empty(name: name) }
+        // Here, and not on the main thread when a passage is made of it.
+        text.makeContiguousUTF8()
         return text
     }
 
@@ -90,10 +92,10 @@ public enum TextFileError: LocalizedError, Equatable, Sendable {
 
     public var errorDescription: String? {
         switch self {
-        case .unreadable(let name, let reason): "\(name) cannot be read: \(reason)"
-        case .tooLarge(let name, let largest): "\(name) has more than \(largest / 1_000_000) MB"
-        case .noText(let name): "\(name) is no text file"
-        case .empty(let name): "\(name) has no text in it"
+        case .unreadable(let name, let reason): "\(name) cannot be read: \(reason)".asSentence
+        case .tooLarge(let name, let largest): "\(name) has more than \(largest / 1_000_000) MB."
+        case .noText(let name): "\(name) is no text file."
+        case .empty(let name): "\(name) has no text in it."
         }
     }
 

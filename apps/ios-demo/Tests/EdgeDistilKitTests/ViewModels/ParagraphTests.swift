@@ -61,4 +61,60 @@ final class ParagraphTests: XCTestCase {
         XCTAssert(paragraphs.allSatisfy { ($0.before + $0.highlight + $0.after).utf8.count <= 2000 })
         XCTAssertEqual(paragraphs.map { text[$0.range] }.joined(), text)
     }
+
+    func testAnotherMarkTakesTheLastOneAwayAndLeavesAllElseAsItIs() {
+        let text = "First here.\nSecond there.\nThird."
+        let plain = Paragraph.split(text)
+        var paragraphs = plain
+        for part in ["here.\nSecond", "there.\nThird", "Third", "\n", "First"] {
+            paragraphs.mark(range(of: part, in: text), in: text)
+            XCTAssertEqual(paragraphs, Paragraph.split(text, highlight: range(of: part, in: text)), part)
+        }
+        XCTAssertEqual(paragraphs.map(\.highlight), ["First", "", ""])
+        paragraphs.mark(text.startIndex..<text.startIndex, in: text)
+        XCTAssertEqual(paragraphs, plain)
+        paragraphs.mark(range(of: "Second", in: text), in: text)
+        paragraphs.mark(nil, in: text)
+        XCTAssertEqual(paragraphs, plain)
+    }
+
+    /// The rule read off character by character: the longest run of whole characters that fits, or one character; of it
+    /// as much as ends with a blank after a full stop, else with a blank. With a mark on it a blank is none.
+    private func pieces(_ text: String, longest: Int) -> [String] {
+        text.split(whereSeparator: \.isNewline).flatMap { line in
+            var (rest, pieces) = (Array(line), [String]())
+            while !rest.isEmpty {
+                var count = 0
+                var bytes = 0
+                while count < rest.count, bytes + rest[count].utf8.count <= longest {
+                    bytes += rest[count].utf8.count
+                    count += 1
+                }
+                if count < rest.count {
+                    let ends = (0..<count).filter { rest[$0].isWhitespace && rest[$0].unicodeScalars.count == 1 }
+                    let sentence = ends.last { $0 > 0 && [".", "!", "?"].contains(rest[$0 - 1]) }
+                    count = (sentence ?? ends.last).map { $0 + 1 } ?? max(count, 1)
+                }
+                pieces.append(String(rest.prefix(count)))
+                rest.removeFirst(count)
+            }
+            return pieces
+        }
+    }
+
+    func testRandomTextsAreCutAsTheRuleSays() {
+        let parts = [
+            "a", "be", ".", "!", "?", " ", " ", "\u{301}", "\u{3000}", "\u{A0}", "é", "日本", "👩‍👧", "\u{200D}", "🇫🇷", "🇩",
+            "\n", "\r", "\r\n", "\u{85}", "\u{2028}", "\u{2029}", "\u{B}", "\u{C}", "\t",
+        ]
+        var random = SystemRandomNumberGenerator()
+        for _ in 0..<3000 {
+            let count = Int.random(in: 0...60, using: &random)
+            let text = (0..<count).map { _ in parts.randomElement(using: &random)! }.joined()
+            let longest = Int.random(in: 1...30, using: &random)
+            XCTAssertEqual(
+                Paragraph.split(text, longest: longest).map(\.after), pieces(text, longest: longest),
+                "\(text.unicodeScalars.map(\.value)), \(longest)")
+        }
+    }
 }

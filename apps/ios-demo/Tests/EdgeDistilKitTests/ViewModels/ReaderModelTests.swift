@@ -133,6 +133,7 @@ import XCTest
         XCTAssertEqual(reader.state, .idle)
         await gate.open()
         await second?.value
+        XCTAssertEqual(reader.outcomes, 1, "nothing is said of a question that was stopped")
         XCTAssertEqual(reader.reply?.question, "How long is it?")
     }
 
@@ -170,7 +171,12 @@ import XCTest
         await reader.ask("How long is it?")?.value
         XCTAssertEqual(reader.state, .failed(Problem(missing)))
         XCTAssertNil(reader.reply)
+        XCTAssertEqual(reader.outcomes, 1)
+        XCTAssertEqual(
+            reader.announcement, "Models/student is missing. Copy the folder again, or make it anew with edge-distil.")
         await reader.ask("How long is it?")?.value
+        XCTAssertEqual(reader.outcomes, 2)
+        XCTAssertEqual(reader.announcement?.hasPrefix("Answer: "), true)
         XCTAssertEqual(reader.state, .idle)
         XCTAssertNotNil(reader.reply)
     }
@@ -215,8 +221,73 @@ import XCTest
         XCTAssertEqual(reader.question, "")
         XCTAssertNil(reader.reply)
         XCTAssertNil(reader.shown)
+        await reader.waitUntilCut()
         XCTAssertEqual(reader.paragraphs.map(\.after), ["My own words"])
         XCTAssertEqual(reader.suggestions, [])
+    }
+
+    func testPassageIsCutAfterItWasOpenedAndAnOlderOneIsNotShown() async {
+        let reader = ReaderModel(models: [entry()], passage: passage)
+        XCTAssertEqual(reader.paragraphs, [])
+        await reader.waitUntilCut()
+        XCTAssertEqual(reader.paragraphs, Paragraph.split(passage.text))
+        reader.open(text: String(repeating: "A long text of one's own.\n", count: 20_000))
+        XCTAssertEqual(reader.paragraphs, [])
+        reader.open(text: "Another")
+        XCTAssertEqual(reader.openings, 2)
+        await reader.waitUntilCut()
+        XCTAssertEqual(reader.paragraphs.map(\.after), ["Another"])
+        // The long one comes home meanwhile.
+        for _ in 0..<200 {
+            try? await Task.sleep(for: .milliseconds(1))
+            XCTAssertEqual(reader.paragraphs.count, 1)
+        }
+        reader.open(reader.passage)
+        XCTAssertEqual(reader.openings, 2, "it is open already")
+    }
+
+    func testShowingTheShownAnswerAgainIsToldToTheView() async throws {
+        let reader = ReaderModel(models: [entry()], passage: passage)
+        await reader.ask("How long is it?")?.value
+        XCTAssertEqual(reader.shows, 1)
+        let (shown, paragraphs) = (try XCTUnwrap(reader.shown), reader.paragraphs)
+        let told = Shared(false)
+        withObservationTracking { _ = reader.shows } onChange: { told.change { $0 = true } }
+        reader.show(shown)
+        XCTAssert(told.get())
+        XCTAssertEqual(reader.shows, 2)
+        XCTAssertEqual(reader.paragraphs, paragraphs)
+    }
+
+    func testPausedReaderTakesNoQuestionUntilItGoesOn() async {
+        let (gate, opened) = (Gate(), Shared(0))
+        let slow = ScriptedModel { window in
+            await gate.pass()
+            return try await ScriptedModel.longestWord.predict(window)
+        }
+        let reader = ReaderModel(models: [entry(opened: opened, model: slow)], passage: passage)
+        reader.ask("How long is it?")
+        await gate.arrived(1)
+        reader.stop()
+        // Stopped as it is, it still has its window to end, and the pause waits for that.
+        let ended = Shared(false)
+        let pause = Task {
+            await reader.pause()
+            ended.change { $0 = true }
+        }
+        while !reader.isPaused { await Task.yield() }
+        for _ in 0..<100 { await Task.yield() }
+        XCTAssertFalse(ended.get())
+        XCTAssertFalse(reader.canAsk)
+        XCTAssertNil(reader.ask("Where is it?"))
+        await gate.open()
+        await pause.value
+        XCTAssertEqual(reader.state, .idle)
+        XCTAssertNil(reader.reply)
+        reader.resume()
+        await reader.ask("Where is it?")?.value
+        XCTAssertEqual(reader.reply?.question, "Where is it?")
+        XCTAssertEqual(opened.get(), 2, "its memory was given back")
     }
 
     func testFileIsOpenedAndABadOneLeavesThePassage() async throws {

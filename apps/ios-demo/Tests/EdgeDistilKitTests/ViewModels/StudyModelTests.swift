@@ -29,9 +29,9 @@ import XCTest
         }
     }
 
-    private func model(_ entries: [ModelEntry]) -> StudyModel {
+    private func model(_ entries: [ModelEntry], reader: ReaderModel? = nil) -> StudyModel {
         // Every look at the clock finds a second gone.
-        StudyModel(models: entries, passages: passages, folder: folder) { runs in
+        StudyModel(models: entries, passages: passages, reader: reader, folder: folder) { runs in
             let seconds = Shared(0.0)
             return LatencyStudy(
                 runs: runs, warmup: 1, clock: { seconds.change { $0 += 1; return $0 } }, thermalState: { .nominal })
@@ -92,6 +92,52 @@ import XCTest
         XCTAssertEqual(study.runs, 1)
         study.runs = 1000
         XCTAssertEqual(study.runs, StudyModel.maxRuns)
+    }
+
+    func testBoundsAreThoseOfTheChoices() async {
+        XCTAssertEqual(model([]).questionBounds, 1...3)
+        XCTAssertEqual(StudyModel(models: [], passages: []).questionBounds, 1...1)
+        XCTAssertEqual(model([]).runBounds, 1...StudyModel.maxRuns)
+    }
+
+    func testReaderHasEndedItsQuestionBeforeTheStudyOpensAModelAndWaitsUntilItIsOver() async throws {
+        let (question, study) = (Gate(), Gate())
+        let events = Shared([String]())
+        let slow = ScriptedModel { window in
+            await question.pass()
+            events.change { $0.append("the question's window ends") }
+            return try await ScriptedModel.longestWord.predict(window)
+        }
+        let asked = ModelEntry(name: "BERT", precision: "fp16", bytes: 1) { _ in
+            OpenModel(model: slow, tokenizer: BlankTokenizer())
+        }
+        let timed = entry("BERT", before: {
+            events.change { $0.append("the study's model is opened") }
+            await study.pass()
+        })
+        let reader = ReaderModel(models: [asked], passage: passages[0])
+        let model = model([timed], reader: reader)
+        reader.ask("who")
+        await question.arrived(1)
+        let task = model.start()
+        XCTAssertEqual(model.state, .loading(model: "BERT"))
+        while !reader.isPaused { await Task.yield() }
+        for _ in 0..<100 { await Task.yield() }
+        XCTAssertEqual(events.get(), [])
+        await question.open()
+        await study.arrived(1)
+        XCTAssertEqual(events.get(), ["the question's window ends", "the study's model is opened"])
+        XCTAssertFalse(reader.canAsk)
+        await study.open()
+        await task?.value
+        XCTAssertNotNil(model.result)
+        XCTAssertFalse(reader.isPaused)
+
+        // It goes on after a study that failed or was stopped, too.
+        let failing = self.model([entry("BERT", before: { throw CancellationError() })], reader: reader)
+        await failing.start()?.value
+        XCTAssertEqual(failing.state, .idle)
+        XCTAssert(reader.canAsk)
     }
 
     func testNothingChosenCannotBeStarted() async {

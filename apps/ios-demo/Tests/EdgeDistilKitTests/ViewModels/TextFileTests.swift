@@ -79,7 +79,19 @@ final class TextFileTests: XCTestCase {
         ] {
             let problem = Problem(error)
             XCTAssert(problem.description.hasPrefix("a "))
-            XCTAssertNotNil(problem.suggestion)
+            XCTAssert(problem.description.hasSuffix("."), problem.description)
+            XCTAssertEqual(problem.suggestion?.hasSuffix("."), true)
         }
+    }
+
+    func testSentencesFollowOneAnother() {
+        let file = TextFileError.unreadable(name: "a.txt", reason: "It is gone.")
+        XCTAssertEqual(
+            Problem(file).sentences,
+            "a.txt cannot be read: It is gone. Check that the file is still there and that this app may read it.")
+        XCTAssertEqual(Problem(description: "No", suggestion: "Try it again").sentences, "No. Try it again.")
+        XCTAssertEqual(Problem(description: "Why?").sentences, "Why?")
+        let folder = KitError.unreadable(URL(fileURLWithPath: "/a/b"), reason: "It is gone.")
+        XCTAssertEqual(folder.localizedDescription, "a/b cannot be read: It is gone.")
     }
 }
