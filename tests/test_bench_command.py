@@ -126,7 +126,7 @@ def test_against_says_what_is_slower_and_what_else_is_not_the_same(measured: tup
     now = copy.deepcopy(earlier)
     now["machine"]["processor"], now["threads"] = "Abacus", 7
     for row in now["results"]:
-        factor = 3 if row["precision"] == "fp32" else 1 / 3
+        factor = 1000 if row["precision"] == "fp32" else 1 / 1000  # beyond any noise of six calls
         row["times_ms"] = [factor * each for each in row["times_ms"]]
         row["median_ms"] *= factor
     now["results"][0]["model"] = "other"
@@ -138,9 +138,9 @@ def test_against_says_what_is_slower_and_what_else_is_not_the_same(measured: tup
     assert len(against["unmatched"]) == 2
     fp32, int8, fp32_ids = against["changes"]
     assert [fp32["verdict"], int8["verdict"], fp32_ids["verdict"]] == ["slower", "faster", "slower"]
-    assert [fp32["change"], int8["change"]] == pytest.approx([3, 1 / 3])
+    assert [fp32["change"], int8["change"]] == pytest.approx([1000, 1 / 1000])
     low, high = fp32["interval"]
-    assert 1 < low <= 3 <= high
+    assert 1 < low <= 1000 <= high
 
 
 def test_comparison_stands_below_the_table_and_in_the_page(
@@ -459,8 +459,8 @@ def test_output_that_is_also_read_is_refused(
 
 def test_numbers_that_would_fail_after_measuring_are_refused_before(graphs: Path) -> None:
     for seed in (-1, 2**32):
-        assert f"{seed} is not in the range" in run_command("bench", graphs, "--seed", seed).error
-        assert f"{seed} is not in the range" in run_command("finetune", "--seed", seed).error
+        for command in ("bench", "finetune"):
+            assert "Invalid value for '--seed'" in run_command(command, "--seed", seed).error
     cores = processes.cpus_for(10**6)
     ended = run_command("bench", graphs, "--threads", 100000)
     assert ended.error.startswith("--threads 100000: is more than there are cores, ")
@@ -494,14 +494,16 @@ def test_stopped_measurement_leaves_no_process_and_no_folder(
     while not (line := running.stderr.readline()).startswith(until):
         assert line, "it ended by itself"
     while not _workers(tmp_path):
+        assert running.poll() is None, running.stderr.read()
         time.sleep(0.01)
-    while list(tmp_path.iterdir()) and running.poll() is None:  # again and again, as impatient people do
+    scratch = "edge-distil-bench-*"  # libraries leave files of their own beside it
+    while list(tmp_path.glob(scratch)) and running.poll() is None:  # again and again, as impatient people do
         running.send_signal(number)
         time.sleep(0.005)
     _, said = running.communicate(timeout=30)
     assert running.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
     assert "Traceback" not in said
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob(scratch)) == []
     assert _workers(tmp_path) == []
 
 
