@@ -64,7 +64,19 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         for spelling in (*parameter.opts, str(parameter.name))
     }
     values = {str(key).replace("-", "_"): value for key, value in values.items()}
+    # The other side of a switch, such as `no-measure`, and one value of what may be given several times.
+    negations = {
+        spelling.lstrip("-").replace("-", "_"): parameter.name
+        for parameter in context.command.params
+        for spelling in parameter.secondary_opts
+    }
+    values = {negations.get(key, key): not value if key in negations else value for key, value in values.items()}
     values = {names.get(key, key): value for key, value in values.items()}
+    repeatable = {each.name for each in context.command.params if each.nargs == -1 or getattr(each, "multiple", False)}
+    values = {
+        key: [value] if key in repeatable and isinstance(value, (str, int, float)) else value
+        for key, value in values.items()
+    }
     known = {parameter.name for parameter in context.command.params} - _RUN_OPTIONS - {None}
     unknown = sorted(set(values) - known)
     if unknown:
@@ -87,7 +99,7 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result of edge-distil at --output.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random choice.")]
 Epochs = Annotated[float, typer.Option(min=0.0, help="Passes over the data.")]
 MaxSteps = Annotated[int, typer.Option(min=0, help="Stop after so many steps; 0: after --epochs.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Blocks or windows per step.")]
@@ -1129,7 +1141,9 @@ def bench(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder to write results.json, results.csv, README.md and chart.png to."),
+        typer.Option(
+            "--output", "-o", help="Folder for results.json, results.csv, README.md, chart.png and command.yaml."
+        ),
     ] = None,
     overwrite: Overwrite = False,
     config: Config = None,
@@ -1147,9 +1161,9 @@ def bench(
     import shlex
     from tempfile import TemporaryDirectory
 
-    from edge_distil.bench.processes import measure_apart
-    from edge_distil.bench.results import compare, read_results
-    from edge_distil.bench.setups import RUNTIMES, Setup, check_device, setups_of
+    from edge_distil.bench.processes import check_threads, measure_apart, stopped_once
+    from edge_distil.bench.results import check_not_read, compare, read_reports, read_results
+    from edge_distil.bench.setups import RUNTIMES, Setup, check_device, labelled, setups_of
     from edge_distil.checkpoints import check_output
     from edge_distil.console import note, progress
 
@@ -1157,20 +1171,25 @@ def bench(
         _choice("--runtime", name, *RUNTIMES)
     if not measure and (models or not imported):
         raise UserError("--no-measure shows what --import gives", "give --import FILE and no models")
+    threads = threads or _cores()
+    check_threads(threads, _cores())
     if output:
+        check_not_read(output, *models or (), *imported or (), data, against)
         check_output(output, overwrite)
-    others = [read_results(path) for path in imported or []]
+    others = [report for path in imported or [] for report in read_reports(path)]
     earlier = read_results(against) if against else None
+    if earlier and not measure and len(others) > 1:
+        raise UserError(f"--against compares one run, and --import gives {len(others)}", "give one --import at a time")
     if not measure:
         report: dict[str, Any] = {"results": [], "warnings": []}
     else:
         check_device(device)
         chosen: dict[str, Any] = {"device": device, "runtimes": runtime or (), "precisions": precision or ()}
-        setups: list[Setup] = [setup for folder in models or [] for setup in setups_of(folder, **chosen)]
+        given = labelled(models or [])
+        setups: list[Setup] = [each for name in given for each in setups_of(given[name], name=name, **chosen)]
         asked = _answerable_questions(data)[:questions]
-        threads = threads or _cores()
         load = list(os.getloadavg())
-        with TemporaryDirectory(prefix="edge-distil-bench-") as scratch:
+        with stopped_once(), TemporaryDirectory(prefix="edge-distil-bench-") as scratch:
             if not models:
                 folders = _random_shapes(Path(scratch), device, asked, chosen)
                 for name, folder in folders.items():
@@ -1233,6 +1252,8 @@ def _bench_report(
 
 def _write_bench(output: Path, report: dict[str, Any], command: str, options: dict[str, Any], overwrite: bool) -> None:
     """The folder of `bench --output`."""
+    import yaml
+
     from edge_distil.bench.results import RESULTS
     from edge_distil.checkpoints import new_folder, write_manifest
     from edge_distil.report.latency import page, plot, write_csv
@@ -1242,6 +1263,7 @@ def _write_bench(output: Path, report: dict[str, Any], command: str, options: di
         write_csv(report, staging / "results.csv")
         plot(report, staging / "chart.png")
         (staging / "README.md").write_text(page(report, command=command, chart="chart.png"), encoding="utf-8")
+        (staging / "command.yaml").write_text(yaml.safe_dump(options, sort_keys=False), encoding="utf-8")
         write_manifest(staging, kind="bench", task="latency", command="bench", config=options, inputs={}, measured={})
 
 

@@ -4,12 +4,18 @@ import copy
 import csv
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from conftest import bert_config, randomize, run_command
 from transformers import BertForSequenceClassification, PreTrainedModel
 
@@ -17,6 +23,7 @@ from edge_distil.bench import processes, results, setups
 from edge_distil.bench.results import compare, read_results
 from edge_distil.bench.setups import Setup, setups_of
 from edge_distil.errors import UserError
+from edge_distil.report import latency
 from edge_distil.tasks.squad import Question
 from exporters.encoder import PlainEncoder
 from exporters.onnx import plan_for, write_graph
@@ -79,7 +86,7 @@ def test_json_has_what_scripts_rely_on_and_the_costs_of_each_contender(
 
 def test_folder_holds_results_table_page_and_chart(measured: tuple[dict[str, Any], Path]) -> None:
     report, output = measured
-    names = {"results.json", "results.csv", "README.md", "chart.png", "edge_distil.json"}
+    names = {"results.json", "results.csv", "README.md", "chart.png", "command.yaml", "edge_distil.json"}
     assert {path.name for path in output.iterdir()} == names
     assert json.loads((output / "results.json").read_text()) == report
     with (output / "results.csv").open(newline="") as file:
@@ -109,7 +116,7 @@ def test_folder_of_results_is_no_model(measured: tuple[dict[str, Any], Path]) ->
 def test_against_itself_nothing_changed(measured: tuple[dict[str, Any], Path]) -> None:
     report, output = measured
     against = compare(report, read_results(output))
-    assert (against["differences"], against["unmatched"], against["source"]) == ([], [], "results.json")
+    assert (against["differences"], against["unmatched"], against["source"]) == ([], [], str(output))
     assert [change["change"] for change in against["changes"]] == [1, 1, 1, 1]
     assert {change["verdict"] for change in against["changes"]} == {"no clear change"}
 
@@ -119,7 +126,7 @@ def test_against_says_what_is_slower_and_what_else_is_not_the_same(measured: tup
     now = copy.deepcopy(earlier)
     now["machine"]["processor"], now["threads"] = "Abacus", 7
     for row in now["results"]:
-        factor = 3 if row["precision"] == "fp32" else 1 / 3
+        factor = 1000 if row["precision"] == "fp32" else 1 / 1000  # beyond any noise of six calls
         row["times_ms"] = [factor * each for each in row["times_ms"]]
         row["median_ms"] *= factor
     now["results"][0]["model"] = "other"
@@ -131,9 +138,9 @@ def test_against_says_what_is_slower_and_what_else_is_not_the_same(measured: tup
     assert len(against["unmatched"]) == 2
     fp32, int8, fp32_ids = against["changes"]
     assert [fp32["verdict"], int8["verdict"], fp32_ids["verdict"]] == ["slower", "faster", "slower"]
-    assert [fp32["change"], int8["change"]] == pytest.approx([3, 1 / 3])
+    assert [fp32["change"], int8["change"]] == pytest.approx([1000, 1 / 1000])
     low, high = fp32["interval"]
-    assert 1 < low <= 3 <= high
+    assert 1 < low <= 1000 <= high
 
 
 def test_comparison_stands_below_the_table_and_in_the_page(
@@ -148,7 +155,8 @@ def test_comparison_stands_below_the_table_and_in_the_page(
     path.write_text(json.dumps(slowed))
     ended = run_command("bench", graphs, *SHORT, "--tokens", 64, "--against", path, "--output", output)
     assert ended.status == 0, ended.err  # slower is said, and is no error
-    assert "Against earlier.json" in ended.out
+    assert f"Against {path}\n" in ended.out
+    assert f"## Against {path}\n" in (output / "README.md").read_text()
     assert sum(line.rstrip().endswith("slower") for line in ended.out.splitlines()) == 4
     assert (output / "README.md").read_text().count("| slower |") == 4
 
@@ -341,6 +349,13 @@ def test_golden_study_of_the_kit_is_read() -> None:
             lambda d: d["results"][0].update(median_ms=12.5),
             "median_ms is 12.5, expected 12, the median of its times_ms",
         ),
+        (lambda d: d["results"][0].update(runtime="wrong"), r"results\[0\].runtime is 'wrong', expected one of: torch"),
+        (
+            lambda d: d["results"].append(d["results"][1]),
+            r"results\[2\] is of the same contender as results\[1\]: qa coreml fp16 cpu_only 384 tokens",
+        ),
+        (lambda d: d.update(imported={}), r"imported is {}, expected a list of results"),
+        (lambda d: d.update(imported=[{}]), r"imported\[0\].machine is missing"),
         (lambda d: d["results"][0].pop("model"), r"results\[0\].model is missing, expected a text"),
         (lambda d: d.update(warnings="hot"), "warnings is 'hot', expected a list of texts"),
     ],
@@ -359,3 +374,246 @@ def test_results_that_are_no_object_are_refused(written: Callable[[Any], Path]) 
     with pytest.raises(UserError, match="it is no object"):
         read_results(written([1]))
     assert results.RESULTS == "results.json"
+
+
+def test_folders_of_one_name_are_told_apart_by_their_paths(
+    graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/qa", "b/qa", "c/other"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).symlink_to(graphs)  # the target has one name
+    assert setups.labelled([Path("x/a/qa"), Path("x/b/qa"), Path("y/other")]) == {
+        "a/qa": Path("x/a/qa"),
+        "b/qa": Path("x/b/qa"),
+        "other": Path("y/other"),
+    }
+    assert list(setups.labelled([Path("/qa"), Path("/x/qa"), Path("/y/x/qa")])) == ["/qa", "/x/qa", "y/x/qa"]
+    assert "is given twice" in run_command("bench", tmp_path / "a/qa", tmp_path / "b/qa").error
+
+    for name in ("a/qa", "b/qa"):
+        (tmp_path / name).unlink()
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "onnx").symlink_to(graphs / "onnx")
+        for file in ("config.json", "tokenizer.json"):
+            (tmp_path / name / file).symlink_to(graphs / file)
+    monkeypatch.chdir(tmp_path)
+    output = tmp_path / "out"
+    ended = run_command(
+        "bench", "a/qa", "b/qa", *SHORT, "--tokens", 32, "--precision", "int8", "--output", output, "--json"
+    )
+    assert ended.status == 0, ended.err
+    report = json.loads(ended.out)
+    assert [row["model"] for row in report["results"]] == ["a/qa", "b/qa"] * 2
+    assert len(compare(report, read_results(output))["changes"]) == 4
+
+
+def test_file_is_no_model_folder(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("#")
+    assert run_command("bench", tmp_path / "README.md").error.endswith("README.md: is a file, no model folder")
+
+
+def test_imported_results_are_read_again_from_the_folder_that_they_were_written_to(
+    written: Callable[[Any], Path], measured: tuple[dict[str, Any], Path], tmp_path: Path
+) -> None:
+    phone, both = tmp_path / "phone", tmp_path / "both"
+    path = written(study())
+    assert run_command("bench", "--no-measure", "--import", path, "--output", phone).status == 0
+    again = run_command("bench", "--no-measure", "--import", phone, "--against", phone, "--json")
+    assert again.status == 0, again.err
+    report = json.loads(again.out)
+    (imported,) = report["imported"]
+    assert [row["median_ms"] for row in imported["results"]] == [12.0, 24.0]
+    assert [change["change"] for change in report["against"]["changes"]] == [1, 1]
+    assert report["against"]["source"] == str(phone)
+
+    # What is measured, what is imported, and that read again: one machine each.
+    options = ("--no-measure", "--import", measured[1], "--import", phone)
+    assert run_command("bench", *options, "--output", both).status == 0
+    runtimes = [[row["runtime"] for row in each["results"]] for each in results.read_reports(both)]
+    assert runtimes == [["onnxruntime"] * 4, ["coreml"] * 2]
+    assert "holds 2 imported results" in run_command("bench", "--no-measure", "--import", path, "--against", both).error
+    assert "--import gives 2" in run_command("bench", *options, "--against", path).error
+
+
+def test_measured_results_are_those_compared_with_though_others_stand_beside_them(
+    measured: tuple[dict[str, Any], Path], written: Callable[[Any], Path]
+) -> None:
+    path = written({**measured[0], "imported": [study()]})
+    assert [row["runtime"] for row in read_results(path)["results"]] == ["onnxruntime"] * 4
+    assert [each.keys() & {"imported", "against"} for each in results.read_reports(path)] == [set(), set()]
+
+
+@pytest.mark.parametrize("option", ["--import", "--against"])
+def test_output_that_is_also_read_is_refused(
+    measured: tuple[dict[str, Any], Path], copy_of: Callable[[Path], Path], option: str
+) -> None:
+    output = copy_of(measured[1])
+    before = (output / "results.json").read_bytes()
+    reads = ["--import", measured[1], option, output / "results.json"]
+    for read in (output, output / "results.json"):
+        reads[-1] = read
+        ended = run_command("bench", "--no-measure", *reads, "--output", output, "--overwrite")
+        assert "is read from there, and would be lost" in ended.error
+    assert (output / "results.json").read_bytes() == before
+
+
+def test_numbers_that_would_fail_after_measuring_are_refused_before(graphs: Path) -> None:
+    for seed in (-1, 2**32):
+        for command in ("bench", "finetune"):
+            assert "Invalid value for '--seed'" in run_command(command, "--seed", seed).error
+    cores = processes.cpus_for(10**6)
+    ended = run_command("bench", graphs, "--threads", 100000)
+    assert ended.error.startswith("--threads 100000: is more than there are cores, ")
+    assert not cores or ended.error.endswith(f", {len(cores)}")
+
+
+def _workers(scratch: Path) -> list[int]:
+    """The processes that have a file open in the folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            targets = [str(file.readlink()) for file in (process / "fd").iterdir()]
+        except OSError:
+            continue
+        if any(target.startswith(str(scratch)) for target in targets):
+            found.append(int(process.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+@pytest.mark.parametrize("until", ["opening", "warming up"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_measurement_leaves_no_process_and_no_folder(
+    graphs: Path, tmp_path: Path, until: str, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "edge_distil", "bench", graphs, "--repeats", 10**6, "--threads", 1]
+    running = subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}
+    )
+    assert running.stderr
+    while not (line := running.stderr.readline()).startswith(until):
+        assert line, "it ended by itself"
+    while not _workers(tmp_path):
+        assert running.poll() is None, running.stderr.read()
+        time.sleep(0.01)
+    scratch = "edge-distil-bench-*"  # libraries leave files of their own beside it
+    while list(tmp_path.glob(scratch)) and running.poll() is None:  # again and again, as impatient people do
+        running.send_signal(number)
+        time.sleep(0.005)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert "Traceback" not in said
+    assert list(tmp_path.glob(scratch)) == []
+    assert _workers(tmp_path) == []
+
+
+def with_mil(document: dict[str, Any]) -> dict[str, Any]:
+    document["results"][0]["runtime"] = "mil"
+    return document
+
+
+def test_operation_by_operation_is_said_to_be_no_phone_wherever_its_times_are(
+    written: Callable[[Any], Path], tmp_path: Path, drawn: list[Any]
+) -> None:
+    for document, count in ((study(), 0), (with_mil(study()), 1)):
+        output = tmp_path / f"out{count}"
+        ended = run_command("bench", "--no-measure", "--import", written(document), "--output", output)
+        assert ended.status == 0, ended.err
+        page = (output / "README.md").read_text()
+        (axes,) = drawn.pop().axes
+        for text in (ended.out, page, axes.get_title(loc="left")):
+            assert text.count("says nothing of a phone's time") == count
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that are written."""
+    from matplotlib.figure import Figure
+
+    figures: list[Any] = []
+    savefig = Figure.savefig
+
+    def kept(figure: Any, *arguments: Any, **options: Any) -> None:
+        figures.append(figure)
+        savefig(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    return figures
+
+
+def test_legend_of_the_chart_hides_no_bar(
+    measured: tuple[dict[str, Any], Path], tmp_path: Path, drawn: list[Any]
+) -> None:
+    latency.plot(measured[0], tmp_path / "chart.png")
+    (figure,) = drawn
+    (axes,) = figure.axes
+    (legend,) = [*figure.legends, *filter(None, [axes.get_legend()])]
+    box, frame = legend.get_window_extent(), figure.bbox
+    assert not box.overlaps(axes.get_tightbbox())
+    assert frame.y0 <= box.y0
+    assert box.y1 <= frame.y1
+    assert [text.get_text() for text in legend.get_texts()] == ["with tokenisation", "the runtime alone"]
+
+
+def test_options_of_a_run_can_be_given_back_as_config(
+    measured: tuple[dict[str, Any], Path], graphs: Path, tmp_path: Path
+) -> None:
+    _, first = measured
+    saved = yaml.safe_load((first / "command.yaml").read_text())
+    assert saved["models"] == [str(graphs)]
+    assert (saved["tokens"], saved["repeats"], saved["output"]) == (64, 3, str(first))
+    assert saved == json.loads((first / "edge_distil.json").read_text())["config"]
+    again = run_command("bench", "--config", first / "command.yaml", "--output", tmp_path / "again", "--json")
+    assert again.status == 0, again.err
+    keys = ("model", "precision", "tokens", "calls")
+    rows = ([[row[key] for key in keys] for row in each["results"]] for each in (json.loads(again.out), measured[0]))
+    assert next(rows) == next(rows)
+    assert yaml.safe_load((tmp_path / "again/command.yaml").read_text()) == saved | {"output": str(tmp_path / "again")}
+
+
+def test_one_value_stands_for_a_list_of_one_in_a_config(graphs: Path, tmp_path: Path) -> None:
+    config = tmp_path / "bench.yaml"
+    config.write_text(f"models: {graphs}\nprecision: int8\nthreads: 1\nquestions: 1\nrepeats: 1\ntokens: 32\n")
+    ended = run_command("bench", "--config", config, "--json")
+    assert ended.status == 0, ended.err
+    assert [row["precision"] for row in json.loads(ended.out)["results"]] == ["int8"] * 2
+
+
+@pytest.mark.parametrize("line", ["no-measure: true", "no_measure: true", "measure: false"])
+def test_switch_is_turned_off_by_either_of_its_names_in_a_config(
+    written: Callable[[Any], Path], tmp_path: Path, line: str
+) -> None:
+    config = tmp_path / "bench.yaml"
+    config.write_text(f"{line}\nimport: {written(study())}\n")
+    ended = run_command("bench", "--config", config, "--json")
+    assert ended.status == 0, ended.err
+    report = json.loads(ended.out)
+    assert (report["results"], len(report["imported"])) == ([], 1)
+
+
+def test_runs_with_nothing_in_common_are_said_to_be_so(
+    written: Callable[[Any], Path], measured: tuple[dict[str, Any], Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    options = ("--import", written(study()), "--against", measured[1], "--output", output)
+    ended = run_command("bench", "--no-measure", *options)
+    assert ended.status == 0, ended.err
+    for text in (ended.out, (output / "README.md").read_text()):
+        assert f"Against {measured[1]}\n" in text
+        assert "nothing to compare: no contender is in both runs" in text
+        assert "The interval holds the noise" not in text
+
+
+def test_p99_is_shown_of_a_hundred_calls_and_more() -> None:
+    document = study()
+    for calls, is_shown in ((99, False), (100, True)):
+        for row in document["results"]:
+            row.update(calls=calls, p99_ms=17.0)
+        headers, cells = latency.times(document)
+        assert ("p99 ms" in headers) == is_shown
+        assert ("17.0" in cells[0]) == is_shown
+
+
+def test_one_contender_is_warmed_up_in_the_singular(graphs: Path) -> None:
+    one = run_command("bench", graphs, *SHORT, "--tokens", 32, "--precision", "int8", "--json")
+    assert "warming up 1 contender\n" in one.err

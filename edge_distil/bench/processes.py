@@ -8,10 +8,11 @@ one at a time to run one question, and waits.
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,36 @@ from edge_distil.tasks.squad import MAX_LENGTH, Question
 
 # So long idle threads go on turning in the hope of work, by the OpenMP that torch brings, before they sleep.
 _PAUSE_SECONDS = 0.005
+
+
+def check_threads(threads: int, cores: int) -> None:
+    """Refuse more threads than this process has cores: they would take turns on them. Raises `UserError`."""
+    if threads > cores:
+        raise UserError(f"--threads {threads}: is more than there are cores, {cores}", f"give {cores} or fewer")
+
+
+@contextlib.contextmanager
+def stopped_once() -> Iterator[None]:
+    """Let the first SIGTERM or SIGINT end the block, and none after it: what ends is then cleaned up undisturbed.
+
+    `timeout` sends two, and Ctrl-C is soon pressed twice. For the main thread alone.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def stop(number: int, frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def cpus_for(threads: int) -> list[int]:
@@ -52,8 +83,13 @@ class Worker:
             env=environment,
             text=True,
             encoding="utf-8",
+            start_new_session=True,  # what it starts, such as compilers, ends with it, and Ctrl-C is for this process
         )
-        self.opened = self._answer()
+        try:
+            self.opened = self._answer()
+        except BaseException:  # interrupts too: nobody else knows of the process yet
+            self.kill()
+            raise
 
     def prepare(self, questions: Sequence[Question], tokens: int | None) -> None:
         """Hand it the questions that its calls name by their index."""
@@ -70,8 +106,10 @@ class Worker:
         return found
 
     def kill(self) -> None:
-        """End it whatever it does. Harmless where it has ended."""
-        self._process.kill()
+        """End it and what it started, whatever they do. Harmless where it has ended."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
         self._log.close()
 
@@ -130,7 +168,6 @@ def measure_apart(
     cpus = cpus_for(threads)
     workers: list[Worker] = []
     left_out: list[dict[str, Any]] = []
-    started: list[Worker] = []
     for setup in setups if tokens else ():
         config = Path(setup.folder) / "config.json"
         if config.is_file() and tokens:
@@ -140,9 +177,7 @@ def measure_apart(
             note(f"opening {setup}")
             _check_memory(setup)
             try:
-                worker = Worker(setup, threads=threads, cpus=cpus, scratch=scratch)
-                workers.append(worker)
-                started.append(worker)
+                workers.append(Worker(setup, threads=threads, cpus=cpus, scratch=scratch))
             except UserError as fault:
                 if strict or len(setups) == 1:
                     raise
@@ -158,7 +193,7 @@ def measure_apart(
             if chosen:
                 check_tokens(worker.setup.model, worker.setup.runtime, worker.opened["lengths"], chosen)
             worker.prepare(questions, chosen)
-        note(f"warming up {len(workers)} contenders")
+        note(f"warming up {len(workers)} contender{'s' if len(workers) > 1 else ''}")
         measured = take_turns(
             workers,
             len(questions),
@@ -169,7 +204,7 @@ def measure_apart(
         )
         ends = [worker.end() for worker in workers]
     finally:
-        for worker in started:
+        for worker in workers:
             worker.kill()
     results = rows([_named(worker) for worker in workers], measured, len(questions), seed=seed)
     costs = [_costs(*each) for each in zip(workers, measured, ends, strict=True)]

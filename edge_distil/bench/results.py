@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from edge_distil.bench import statistics
+from edge_distil.bench.setups import RUNTIMES
 from edge_distil.checkpoints import read_json
 from edge_distil.errors import UserError
 
@@ -15,15 +16,52 @@ RESULTS = "results.json"
 _KEYS = ("model", "runtime", "precision", "device", "compute_units", "tokens", "tokenization")
 
 
-def read_results(path: Path) -> dict[str, Any]:
-    """The results in a file, of `edge-distil bench --json` or of the app's study, or in a folder that `--output` wrote.
+def read_reports(path: Path) -> list[dict[str, Any]]:
+    """The reports in a file, of `edge-distil bench --json` or of the app's study, or in a folder that `--output` wrote.
 
-    Where rows have `times_ms` but not `p99_ms`, `median_interval_ms` or `ratio_interval`, these are worked out from
-    them. Raises `UserError` that names the file and the field where something is missing or is not what it should be.
+    What was measured there comes first, if anything was, then what was imported: a report for each machine. Where rows
+    have `times_ms` but not `p99_ms`, `median_interval_ms` or `ratio_interval`, these are worked out from them. Raises
+    `UserError` that names the file and the field where something is missing or is not what it should be.
     """
+    measured, imported = _read(path)
+    return [*measured, *imported]
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The one report in a file or folder that is compared with: what was measured, or else the only imported one.
+
+    Raises `UserError` as `read_reports` does, and where nothing was measured and several are imported.
+    """
+    measured, imported = _read(path)
+    if not measured and len(imported) > 1:
+        raise UserError(
+            f"{path}: holds {len(imported)} imported results, and --against takes one",
+            "give the file that one of them was imported from",
+        )
+    return (measured or imported)[0]
+
+
+def check_not_read(output: Path, *inputs: Path | None) -> None:
+    """Refuse an output folder that is also read, or that a file which is read lies in. Raises `UserError`."""
+    target = output.resolve()
+    for path in inputs:
+        if path is not None and target in (path.resolve(), *path.resolve().parents):
+            raise UserError(f"--output {output}: {path} is read from there, and would be lost", "give another --output")
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What was measured, one report at most, and what was imported."""
     file = path / RESULTS if path.is_dir() else path
-    document = read_json(file)
-    _Checked(file, "", document).report()
+    document = _Checked(file, "", read_json(file))
+    imported = document.imported()
+    measured = [] if imported and document.is_empty() else [document]
+    return (
+        [_completed(each.report(), str(path)) for each in measured],
+        [_completed(each.report(), str(path)) for each in imported],
+    )
+
+
+def _completed(document: dict[str, Any], source: str) -> dict[str, Any]:
     first: dict[bool, dict[str, Any]] = {}
     for row in document["results"]:
         base = first.setdefault(row["tokenization"], row)
@@ -35,7 +73,8 @@ def read_results(path: Path) -> dict[str, Any]:
             if len(base.get("times_ms", ())) == len(times):
                 base_D = statistics.resampled_medians(base["times_ms"], units_UK)
                 row.setdefault("ratio_interval", statistics.interval(medians_D / base_D, units_UK))
-    return {**document, "source": file.name}
+    # What stands beside it in its file is no part of it.
+    return {name: value for name, value in document.items() if name not in ("imported", "against")} | {"source": source}
 
 
 def _units(document: Mapping[str, Any], row: Mapping[str, Any]) -> Any:
@@ -53,9 +92,12 @@ class _Checked:
     _hint = "give the JSON of edge-distil bench, or the one that the app's study shares"
 
     def _refuse(self, name: str, expected: str) -> None:
-        where = f"{self._place}.{name}" if self._place else name
+        where = self._within(name)
         found = f"is {repr(self._value[name])[:40]}" if name in self._value else "is missing"
         raise UserError(f"{self._file}: {where} {found}, expected {expected}", self._hint)
+
+    def _within(self, name: str) -> str:
+        return f"{self._place}.{name}" if self._place else name
 
     def text(self, *names: str) -> None:
         for name in names:
@@ -83,10 +125,21 @@ class _Checked:
     def object(self, name: str) -> "_Checked":
         if not isinstance(self._value.get(name), dict):
             self._refuse(name, "an object")
-        return _Checked(self._file, name, self._value[name])
+        return _Checked(self._file, self._within(name), self._value[name])
 
-    def report(self) -> None:
-        """All that is read of a results file."""
+    def imported(self) -> "list[_Checked]":
+        """The reports of other machines that it holds."""
+        reports = self._value.get("imported", [])
+        if not isinstance(reports, list):
+            self._refuse("imported", "a list of results")
+        return [_Checked(self._file, self._within(f"imported[{index}]"), each) for index, each in enumerate(reports)]
+
+    def is_empty(self) -> bool:
+        """Whether nothing was measured: the results of `--no-measure`."""
+        return bool(self._value.get("results") == [])
+
+    def report(self) -> dict[str, Any]:
+        """All that is read of one report, those that it imports aside."""
         self.object("machine").text("system", "processor")
         versions = self.object("versions")
         versions.text(*versions._value)
@@ -98,12 +151,22 @@ class _Checked:
             self._refuse("warnings", "a list of texts")
         if not isinstance(self._value.get("results"), list) or not self._value["results"]:
             self._refuse("results", "a list of one row or more")
+        seen: dict[tuple[Any, ...], int] = {}
         for index, row in enumerate(self._value["results"]):
-            _Checked(self._file, f"results[{index}]", row).row()
+            place = self._within(f"results[{index}]")
+            _Checked(self._file, place, row).row()
+            if (first := seen.setdefault(_key(row), index)) != index:
+                raise UserError(
+                    f"{self._file}: {place} is of the same contender as results[{first}]: {_named(_key(row))}",
+                    "give each model a name of its own, and measure again",
+                )
+        return self._value
 
     def row(self) -> None:
         """One contender."""
         self.text("model", "runtime", "precision")
+        if self._value["runtime"] not in RUNTIMES:
+            self._refuse("runtime", f"one of: {', '.join(RUNTIMES)}")
         self.text(*(name for name in ("compute_units", "device", "thermal_state") if name in self._value))
         self.flag("tokenization", "random_weights")
         self.count("tokens", "calls")

@@ -1,7 +1,7 @@
 """What there is to time in a model folder: each model file in each runtime that can run it."""
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,21 @@ def check_device(device: str) -> None:
             )
 
 
+def labelled(folders: Sequence[Path]) -> dict[str, Path]:
+    """Folders by the names that they have in the results: the shortest ending of each path that no other one has.
+
+    Raises `UserError` for a folder that is given twice.
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    named: dict[str, Path] = {}
+    for folder, own in zip(folders, parts, strict=True):
+        if parts.count(own) > 1:
+            raise UserError(f"{folder}: is given twice", "give every folder once")
+        shared = (sum(theirs[-length:] == own[-length:] for theirs in parts) > 1 for length in range(1, len(own)))
+        named[Path(*own[-1 - sum(shared) :]).as_posix()] = folder
+    return named
+
+
 def setups_of(
     folder: Path,
     *,
@@ -83,6 +98,8 @@ def setups_of(
     `UserError` for a folder without a model, for files that are not those of the manifest, and where none is left.
     """
     if not random_weights:
+        if folder.is_file():
+            raise UserError(f"{folder}: is a file, no model folder", "give the folder of a checkpoint or an export")
         if not folder.is_dir():
             raise UserError(f"{folder}: no such model folder", "give a checkpoint or an export")
         read_manifest(folder)

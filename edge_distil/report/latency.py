@@ -12,6 +12,7 @@ from rich.text import Text
 from edge_distil.report.tables import markdown, megabytes, table
 
 RANDOM_WEIGHTS = "* random weights: its times count, its answers do not"
+_MIL = "mil: a Core ML package run operation by operation, which says nothing of a phone's time"
 _INPUT = "Input text: tokenisation included; ids: the runtime alone"
 _RATIO = "Ratio: to the first row of the same input; 95 %: its interval, by bootstrap over turns"
 _COST = (
@@ -19,6 +20,7 @@ _COST = (
     "most that was resident"
 )
 _MOST_UNMATCHED = 6
+_P99_CALLS = 100
 _UNITS = {"cpu_only": "CPU", "cpu_and_gpu": "CPU, GPU", "cpu_and_ne": "CPU, NE", "all": "all"}
 
 Row = dict[str, Any]
@@ -31,6 +33,10 @@ def _number(name: str, form: str) -> Callable[[Row], str]:
 
 def _interval(name: str) -> Callable[[Row], str]:
     return lambda row: "–" if row.get(name) is None else "–".join(f"{value:.2f}" for value in row[name])
+
+
+def _p99(row: Row) -> str:
+    return _number("p99_ms", ".1f")(row) if row["calls"] >= _P99_CALLS else "–"
 
 
 _CONTENDER: tuple[_Column, ...] = (
@@ -47,7 +53,7 @@ _TIMES: tuple[_Column, ...] = (
     ("Input", lambda row: "text" if row["tokenization"] else "ids"),
     ("Median ms", _number("median_ms", ".1f")),
     ("p90 ms", _number("p90_ms", ".1f")),
-    ("p99 ms", _number("p99_ms", ".1f")),
+    ("p99 ms", _p99),
     ("Ratio", _number("ratio", ".2f")),
     ("95 %", _interval("ratio_interval")),
     ("Thermal state", lambda row: row.get("thermal_state", "")),
@@ -114,14 +120,20 @@ def machines(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _cautions(report: Mapping[str, Any]) -> list[str]:
+    """What must stand beside the times, in the chart too."""
+    rows = _rows(report)
+    random_weights = [RANDOM_WEIGHTS] if any(row["random_weights"] for row in rows) else []
+    return [*random_weights, *([_MIL] if any(row["runtime"] == "mil" for row in rows) else [])]
+
+
 def notes(report: Mapping[str, Any]) -> list[str]:
     """What stands below the table: how to read it, the machine, and what to be careful about."""
     reports = _reports(report)
     lines = [_INPUT]
     if any("ratio_interval" in row for row in _rows(report)):
         lines.append(_RATIO + (", each machine by itself" if len(reports) > 1 else ""))
-    if any(row["random_weights"] for row in _rows(report)):
-        lines.append(RANDOM_WEIGHTS)
+    lines += _cautions(report)
     lines += machines(report)
     lines += [
         f"left out: {each['model']} ({each['runtime']} {each['precision'] or ''}): {each['reason']}"
@@ -144,8 +156,9 @@ def bench_table(report: Mapping[str, Any]) -> Group:
         parts.append(Text("\n".join([*notes(report), *([_COST] if rows else [])])))
     if "against" in report:
         against = report["against"]
+        parts += [Text(), Text(f"Against {against['source']}", style="italic")]
         if against["changes"]:
-            parts += [Text(), table(f"Against {against['source']}", *_changes(against))]
+            parts.append(table("", *_changes(against)))
         parts.append(Text("\n".join(_against_notes(against))))
     return Group(*parts)
 
@@ -170,7 +183,9 @@ def _percents(interval: Sequence[float] | None) -> str:
 
 def _against_notes(against: Mapping[str, Any]) -> list[str]:
     lines = ["The interval holds the noise within each run, not what else the machine did on either day"]
-    if against["differences"]:
+    if not against["changes"]:
+        lines = ["nothing to compare: no contender is in both runs"]
+    elif against["differences"]:
         lines = [f"not the same conditions: {'; '.join(against['differences'])}", *lines]
     unmatched = against["unmatched"]
     more = len(unmatched) - _MOST_UNMATCHED
@@ -272,13 +287,12 @@ def plot(report: Mapping[str, Any], path: Path, metadata: Mapping[str, str] | No
     axes.set_yticks([len(names) - index for index in range(len(names))], names, fontsize=8)
     axes.set_xlabel("milliseconds, median and 95 % interval", fontsize=8)
     axes.set_ylim(0.4, len(names) + 0.6)
-    random_weights = [RANDOM_WEIGHTS] if any(row["random_weights"] for row in rows) else []
     # The instruction sets, which have no room here, stand in the page.
     shown = [line.partition("; ")[0] for line in machines(report)]
-    axes.set_title("\n".join([title(report), *shown, *random_weights]), fontsize=8, loc="left")
+    axes.set_title("\n".join([title(report), *shown, *_cautions(report)]), fontsize=8, loc="left")
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     figure.savefig(path, format="png", dpi=120, metadata=dict(metadata or {}))
 
 
