@@ -377,7 +377,7 @@ def test_table_has_the_columns_that_its_rows_have() -> None:
             ["DistilBERT", "onnxruntime", "fp32", "384", "ids", "266.0", "270.1", "1.00"],
         ],
     )
-    headers, cells = times(document(row(p99_ms=280.0, ratio_interval=[0.98, 1.021], device="cuda")))
+    headers, cells = times(document(row(calls=100, p99_ms=280.0, ratio_interval=[0.98, 1.021], device="cuda")))
     assert [*headers[-4:], headers[2]] == ["p90 ms", "p99 ms", "Ratio", "95 %", "Device"]
     assert cells[0][-1] == "0.98–1.02"
     printed = shown(bench_table(older))
