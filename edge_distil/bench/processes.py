@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from edge_distil.bench.latency import Call, Measured, check_tokens, rows, take_t
 from edge_distil.bench.setups import Setup
 from edge_distil.checkpoints import check_length, read_json, usable_positions
 from edge_distil.errors import UserError
+from edge_distil.signals import first_signal, postponed_signals
 from edge_distil.tasks.squad import MAX_LENGTH, Question
 
 # So long idle threads go on turning in the hope of work, by the OpenMP that torch brings, before they sleep.
@@ -32,28 +33,18 @@ def check_threads(threads: int, cores: int) -> None:
         raise UserError(f"--threads {threads}: is more than there are cores, {cores}", f"give {cores} or fewer")
 
 
-@contextlib.contextmanager
-def stopped_once() -> Iterator[None]:
+def stopped_once() -> contextlib.AbstractContextManager[None]:
     """Let the first SIGTERM or SIGINT end the block, and none after it: what ends is then cleaned up undisturbed.
 
     `timeout` sends two, and Ctrl-C is soon pressed twice. For the main thread alone.
     """
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    def stop(number: int, frame: object) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
+    def stop(number: int) -> None:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(128 + number)
 
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return first_signal(stop, ignore_more=True)
 
 
 def cpus_for(threads: int) -> list[int]:
@@ -75,21 +66,23 @@ class Worker:
         }
         self._log = (scratch / f"{id(self)}.log").open("w+", encoding="utf-8", errors="replace")
         conditions = json.dumps({"threads": threads, "cpus": list(cpus)})
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge_distil.bench.worker", json.dumps(setup.as_json()), conditions],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=environment,
-            text=True,
-            encoding="utf-8",
-            start_new_session=True,  # what it starts, such as compilers, ends with it, and Ctrl-C is for this process
-        )
-        try:
+        with contextlib.ExitStack() as fault:
+            # Stopped half-way, Popen would leave a process that nobody knows of.
+            with postponed_signals():
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "edge_distil.bench.worker", json.dumps(setup.as_json()), conditions],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._log,
+                    env=environment,
+                    text=True,
+                    encoding="utf-8",
+                    # What it starts, such as compilers, ends with it, and Ctrl-C is for this process.
+                    start_new_session=True,
+                )
+                fault.callback(self.kill)
             self.opened = self._answer()
-        except BaseException:  # interrupts too: nobody else knows of the process yet
-            self.kill()
-            raise
+            fault.pop_all()  # from here on its owner ends it
 
     def prepare(self, questions: Sequence[Question], tokens: int | None) -> None:
         """Hand it the questions that its calls name by their index."""

@@ -9,7 +9,6 @@ A `transformers.Trainer` does the loop, the devices and the processes. Three thi
 * **Metrics are ours**, summed since the last line, and the sum is part of the checkpoint.
 """
 
-import contextlib
 import json
 import math
 import signal
@@ -42,6 +41,7 @@ from edge_distil.corpus.stream import Blocks, Stream
 from edge_distil.errors import UserError
 from edge_distil.models import supports_bf16
 from edge_distil.report.curves import LOSSES
+from edge_distil.signals import first_signal
 from edge_distil.training import Processes, TrainedModel
 from edge_distil.unfinished import UnfinishedRun
 
@@ -381,7 +381,12 @@ def _train(trainer: CorpusTrainer, description: str) -> list[dict[str, float]]:
     if trainer.is_world_process_zero():
         trainer.run.metrics(last_step=done)
     trainer.remove_callback(PrinterCallback)
-    with progress(description, trainer.args.max_steps) as advance, _signals(trainer):
+
+    def stop(number: int) -> None:
+        trainer.stopped_by = number
+
+    # The run ends after the step at hand; a second signal ends it at once.
+    with progress(description, trainer.args.max_steps) as advance, first_signal(stop, ignore_more=False):
         advance(done)
         trainer.add_callback(_Steps(trainer, advance))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -392,25 +397,6 @@ def _train(trainer: CorpusTrainer, description: str) -> list[dict[str, float]]:
             "go on with --resume",
         )
     return trainer.run.metrics()
-
-
-@contextlib.contextmanager
-def _signals(trainer: CorpusTrainer) -> Iterator[None]:
-    """Let SIGTERM and the first SIGINT end the run after the step at hand; a second one ends it at once."""
-
-    def stop(number: int, _: Any) -> None:
-        trainer.stopped_by = number
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _bare(optimizer: Any) -> torch.optim.Optimizer:
