@@ -128,8 +128,8 @@ def latency(result: dict[str, Any]) -> str:
     return markdown(header, rows)
 
 
-def sizes(result: dict[str, Any]) -> str:
-    """Megabytes of what goes into an app, and of the graphs."""
+def files(result: dict[str, Any]) -> dict[str, dict[bool, int]]:
+    """Bytes of BERT and of DistilBERT in what goes into an app, and of the graphs."""
     by_kind: dict[str, dict[bool, int]] = {}
     for row in result["results"]["packages"]:
         by_kind.setdefault(f"Core ML {row['precision']}", {})["distil" in row["model"].lower()] = row["bytes"]
@@ -137,6 +137,11 @@ def sizes(result: dict[str, Any]) -> str:
         if row.get("bytes") and row["runtime"] in ("torch", "onnxruntime", "openvino") and row["precision"] != "bf16":
             kind = f"{row['runtime']} {row['precision']}"
             by_kind.setdefault(kind, {})["distil" in row["model"].lower()] = row["bytes"]
+    return {kind: found for kind, found in by_kind.items() if len(found) == 2}
+
+
+def sizes(result: dict[str, Any]) -> str:
+    """Megabytes beside the paper's."""
     rows = [
         [
             kind,
@@ -144,16 +149,35 @@ def sizes(result: dict[str, Any]) -> str:
             f"{found[False] / 1e6:.1f}",
             f"{found[True] / 1e6:.1f}",
         ]
-        for kind, found in by_kind.items()
-        if len(found) == 2
+        for kind, found in files(result).items()
     ]
     return markdown(("file", "paper: DistilBERT MB", "BERT-base MB", "DistilBERT MB"), rows)
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Size and latency of both, of every file: the README's."""
+    times = {
+        f"{bert['runtime']} {bert['precision']}": (bert["median_ms"], small["median_ms"])
+        for bert, small in pairs(result["results"]["reports"][0], False)
+    }
+    rows = []
+    for kind, found in files(result).items():
+        both = times.get(kind)
+        milliseconds = [f"{each:,.0f}" for each in both] if both else ["–", "–"]
+        faster = f"{both[0] / both[1]:.2f}" if both else "–"
+        rows.append([kind, *(f"{found[distilled] / 1e6:,.0f}" for distilled in (False, True)), *milliseconds, faster])
+    header = ("file", "BERT-base MB", "DistilBERT MB", "BERT-base ms", "DistilBERT ms", "times as fast")
+    return markdown(header, rows)
 
 
 def blocks(result: dict[str, Any]) -> result_files.Blocks:
     """What the document holds of the result file."""
     page = "docs/on-device.md"
-    return {(page, "latency"): latency(result), (page, "sizes"): sizes(result)}
+    return {
+        (page, "latency"): latency(result),
+        (page, "sizes"): sizes(result),
+        ("README.md", "bench"): summary(result),
+    }
 
 
 def prose(result: dict[str, Any]) -> result_files.Prose:
