@@ -6,6 +6,7 @@ Parts that were not run are left out.
 """
 
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from edge_distil.tasks.texts import GLUE
 
 # What is left out, and by how much the paper's GLUE macro-score changes.
 VARIANTS = {
-    "triple": ("nothing", None),
+    "triple": ("nothing", 0.0),
     "without-ce": ("L_ce, the teacher's soft targets", -2.96),
     "without-cos": ("L_cos, the hidden states' directions", -1.46),
     "without-mlm": ("L_mlm, the masked words", -0.31),
@@ -27,32 +28,47 @@ VARIANTS = {
 }
 
 
-def collect(runs: Path) -> list[dict[str, Any]]:
-    """Scores on the tasks that every variant was fine-tuned on, their mean, and what training took."""
+def collect(runs: Path) -> dict[str, Any]:
+    """`results`: each variant's median scores, their mean, and what training took; `runs`: the score of every seed.
+
+    Seeds and tasks are those that every variant was fine-tuned with.
+    """
 
     def measured(folder: Path) -> dict[str, Any]:
         return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["measured"])
 
-    names = [name for name in VARIANTS if (runs / name / "glue" / "wnli" / MANIFEST).is_file()]
+    names = [name for name in VARIANTS if any(runs.glob(f"{name}/seed-*/wnli/{MANIFEST}"))]
+    seeds = sorted(int(folder.name.removeprefix("seed-")) for folder in runs.glob(f"{names[0]}/seed-*"))
+    seeds = [seed for seed in seeds if all((runs / f"{name}/seed-{seed}/wnli/{MANIFEST}").is_file() for name in names)]
+    folders = [runs / f"{name}/seed-{seed}" for name in names for seed in seeds]
+    tasks = [task for task in GLUE if all((folder / task / MANIFEST).is_file() for folder in folders)]
     rows = []
+    scores = []
     for name in names:
-        of_tasks = {
-            task: measured(runs / name / "glue" / task)
-            for task in GLUE
-            if all((runs / each / "glue" / task / MANIFEST).is_file() for each in names)
-        }
+        found = {(task, seed): measured(runs / f"{name}/seed-{seed}/{task}") for task in tasks for seed in seeds}
+        scores += [
+            {"variant": name, "task": task, "seed": seed, "score": each["dev_score"]}
+            for (task, seed), each in found.items()
+        ]
+        medians = {task: statistics.median(found[task, seed]["dev_score"] for seed in seeds) for task in tasks}
         trained = measured(runs / name / "student")
-        scores = {task: each["dev_score"] for task, each in of_tasks.items()}
         rows.append(
             {
                 "variant": name,
-                "scores": scores,
-                "macro_score": macro_score(scores),
+                "scores": medians,
+                "macro_score": macro_score(medians),
                 "training": {key: trained[key] for key in ("steps", "tokens", "seconds", "mlm_loss")},
-                "fine_tuning_seconds": sum(each["seconds"] for each in of_tasks.values()),
+                "fine_tuning_seconds": sum(each["seconds"] for each in found.values()),
             }
         )
-    return rows
+    return {"seeds": seeds, "runs": scores, "results": {"variants": rows}}
+
+
+def spread(result: dict[str, Any], variant: str) -> tuple[float, float]:
+    """The lowest and the highest macro-score of one seed."""
+    runs = [run for run in result["runs"] if run["variant"] == variant]
+    of_seeds = [macro_score({r["task"]: r["score"] for r in runs if r["seed"] == seed}) for seed in result["seeds"]]
+    return min(of_seeds), max(of_seeds)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -63,19 +79,25 @@ def table(result: dict[str, Any]) -> str:
     cells = []
     for row in rows:
         left_out, paper = VARIANTS[row["variant"]]
-        change = row["macro_score"] - whole["macro_score"]
+        low, high = spread(result, row["variant"])
         cells.append(
             [
                 left_out,
-                "–" if paper is None else f"{paper:+.2f}".replace("-", "−"),
-                "–" if paper is None else f"{change:+.2f}".replace("-", "−"),
-                f"{row['macro_score']:.2f}",
+                *(
+                    "–" if row is whole else _signed(change)
+                    for change in (paper, row["macro_score"] - whole["macro_score"])
+                ),
+                f"{row['macro_score']:.2f} ({low:.2f} to {high:.2f})",
                 *(f"{row['scores'][task]:.1f}" for task in tasks),
                 f"{row['training']['steps']:,} steps, {row['training']['tokens'] / 1e6:.1f} M tokens; spent "
                 f"{(row['training']['seconds'] + row['fine_tuning_seconds']) / 60:.0f} minutes on a shared core",
             ]
         )
     return markdown(("left out", "paper: change", "ours: change", "our macro-score", *tasks, "what differs"), cells)
+
+
+def _signed(change: float) -> str:
+    return f"{change:+.2f}".replace("-", "−")
 
 
 def blocks(result: dict[str, Any]) -> result_files.Blocks:
@@ -85,8 +107,7 @@ def blocks(result: dict[str, Any]) -> result_files.Blocks:
 
 def main() -> None:
     """Write the result file and the page's table."""
-    variants = collect(Path(sys.argv[1]))
-    result = result_files.write("ablation", command="benchmarks/ablation.sh", seeds=[0], results={"variants": variants})
+    result = result_files.write("ablation", command="benchmarks/ablation.sh", **collect(Path(sys.argv[1])))
     result_files.write_blocks(blocks(result))
 
 

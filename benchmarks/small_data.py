@@ -93,7 +93,9 @@ def table(result: dict[str, Any]) -> str:
                     f"{row['parameters'] / 1e6:.0f} M parameters, {row['training_examples']:,} sentences learnt from",
                 ]
             )
-    return markdown(("model", "scored on", "published", "ours, median of seeds", "what differs"), cells)
+    made = markdown(("model", "scored on", "published", "ours, median of seeds", "what differs"), cells)
+    seconds = sum(sum(row["seconds_of_seeds"]) for row in result["results"]["models"])
+    return f"{made}\nSpent on training, all seeds: {seconds / 60:.0f} minutes, each on a core shared with other work.\n"
 
 
 def blocks(result: dict[str, Any]) -> result_files.Blocks:
