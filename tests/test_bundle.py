@@ -331,7 +331,9 @@ def test_command_says_what_to_do_next(artifact: Path, app: Path) -> None:
 
 
 def test_without_an_artifact_the_starter_s_teacher_is_bundled(app: Path) -> None:
-    result = json.loads(run_command("bundle", "--app", app, "--json").out)
+    ended = run_command("bundle", "--app", app, "--json")
+    assert ended.status == 0, ended.err
+    result = json.loads(ended.out)
     assert (result["name"], result["models"]) == ("starter", ["starter"])
     context, asked = starter.example()[1], starter.example()[0]
     answers = QuestionAnswerer.open(models_of(app) / "starter", name="mil").ask(asked, context)

@@ -229,3 +229,20 @@ def test_export_is_checked_described_and_opened_by_what_it_is(save, tokenizer, q
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(UserError, match="does not match its checksum"):
         open_runtime(output)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_a_signal_is_handled_after_models_are_closed_in_the_order_in_which_they_were_opened(exported):
+    code = """
+import os, signal, sys
+from pathlib import Path
+from edge_distil.runtimes.openvino import OpenVinoRuntime
+first = OpenVinoRuntime(Path(sys.argv[1]), precision="fp16")
+second = OpenVinoRuntime(Path(sys.argv[1]), precision="int8")
+del first
+del second
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    ended = subprocess.run([sys.executable, "-c", code, exported], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "handled\n"), ended.stderr

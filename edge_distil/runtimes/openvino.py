@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ def import_openvino(name: str = "openvino") -> Any:
             sys.modules[_TELEMETRY] = loaded
 
 
+@cache
+def _core() -> Any:
+    """The only one of this process, which lives as long as it does.
+
+    On Linux a Core gives its thread another stack for signals, and takes it away with itself: where two end in the
+    order in which they began, the next signal, such as Ctrl-C's, finds a stack that is gone: SIGSEGV.
+    """
+    return import_openvino().Core()
+
+
 class OpenVinoRuntime:
     """One model of an OpenVINO export behind the interface of `edge_distil.runtimes.Runtime`."""
 
@@ -62,8 +73,7 @@ class OpenVinoRuntime:
         weights = path.with_suffix(".bin")
         if not weights.is_file():
             raise UserError(f"{weights}: is missing, {path.name} has its weights there", "export the model again")
-        openvino = import_openvino()
-        core = openvino.Core()
+        core = _core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 else "f32"}
         if threads:
