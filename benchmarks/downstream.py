@@ -147,10 +147,8 @@ def tables(result: dict[str, Any]) -> str:
         parts.append(("SQuAD", headers, squad))
     made = "\n".join(f"### {title}\n\n{markdown(names, cells)}" for title, names, cells in parts)
     entries = [entry for scores in found.values() for entry in ([scores] if "metric" in scores else scores.values())]
-    spent = [entry.get("seconds_of_all") for entry in entries]  # older results have not kept it
-    if None in spent:
-        return made
-    return f"{made}\nSpent on fine-tuning, all seeds: {sum(spent) / 3600:.1f} hours, on cores shared with other work.\n"
+    hours = sum(entry["seconds_of_all"] for entry in entries) / 3600
+    return f"{made}\nSpent on fine-tuning, all seeds: {hours:.1f} hours, on cores shared with other work.\n"
 
 
 def main() -> None:

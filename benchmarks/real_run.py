@@ -37,7 +37,8 @@ def collect(runs: Path) -> dict[str, Any]:
     """Everything that the stages printed. A stage that was not run raises FileNotFoundError, which names its file."""
 
     def read(name: str) -> Any:
-        return json.loads((runs / f"{name}.json").read_text(encoding="utf-8"))
+        text = (runs / f"{name}.json").read_text(encoding="utf-8")
+        return json.loads(text.replace(f"{Path.cwd()}/", ""))  # paths of this machine say nothing on another
 
     return {
         "training": {name: read(name) for name in TRAINING},

@@ -26,6 +26,7 @@ MODELS = {
     "teacher": "teacher, fine-tuned",
     "alone": "student of random weights, gold labels alone",
     "student": "student of random weights, distilled",
+    "longer": "the same, nine epochs",
 }
 SETS = {"test": "SST-2, held out", "mrpc": "MRPC, zero-shot", "qqp": "STS-B as QQP, zero-shot"}
 # What the reproduction reports: of its student on SST-2, and that it is weak on the other two.
@@ -89,7 +90,8 @@ def table(result: dict[str, Any]) -> str:
                     MODELS[row["model"]],
                     f"{label} ({row[name]['examples']:,})",
                     PUBLISHED.get((row["model"], name), "–"),
-                    f"{row[name]['accuracy']:.1f} ({min(of_seeds):.1f} to {max(of_seeds):.1f})",
+                    f"{row[name]['accuracy']:.1f}"
+                    + (f" ({min(of_seeds):.1f} to {max(of_seeds):.1f})" if len(of_seeds) > 1 else ""),
                     f"{row['parameters'] / 1e6:.0f} M parameters, {row['training_examples']:,} sentences learnt from",
                 ]
             )

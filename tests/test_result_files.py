@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,9 +35,11 @@ def studies() -> list[tuple[Any, dict[str, Any]]]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_result_file_has_the_common_form(path: Path) -> None:
-    result = json.loads(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    result = json.loads(text)
     jsonschema.validate(result, SCHEMA)
     assert path.stem.startswith(result["study"])
+    assert re.findall(r'"/(?:home|root|tmp|work|Users)/[^"]*', text) == []  # folders of the machine that measured
 
 
 @pytest.mark.parametrize(
