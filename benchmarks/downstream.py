@@ -166,11 +166,15 @@ def prose(result: dict[str, Any]) -> result_files.Prose:
     """What the text around the tables says of them."""
     reviews = result["results"]["reviews-teacher"]["examples"]
     first = next(run["score"] for run in result["runs"] if run["model"] == "squad-teacher")
+    similarity = [
+        run["score"] for run in result["runs"] if (run["model"], run.get("task")) == ("glue-student", "sts-b")
+    ]
     exact_match = result["results"]["squad-teacher"]["dev_exact_match"]
     return {
         "docs/downstream.md": [
             f"the reviews are {reviews:,} and 400 long ones",
             f"{exact_match:.1f} / {first:.1f}, the same as the first seed here",
+            f"Its student ends anywhere between {min(similarity):.0f} and {max(similarity):.0f},",
         ]
     }
 
