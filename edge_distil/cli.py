@@ -1176,7 +1176,7 @@ def bench(
     if output:
         check_not_read(output, *models or (), *imported or (), data, against)
         check_output(output, overwrite)
-    others = [report for path in imported or [] for report in read_reports(path)]
+    others = read_reports(*imported or ())
     earlier = read_results(against) if against else None
     if earlier and not measure and len(others) > 1:
         raise UserError(f"--against compares one run, and --import gives {len(others)}", "give one --import at a time")

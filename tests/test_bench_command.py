@@ -151,6 +151,7 @@ def test_comparison_stands_below_the_table_and_in_the_page(
     for row in slowed["results"]:
         row["times_ms"] = [each / 1000 for each in row["times_ms"]]
         row["median_ms"] /= 1000
+        row["p90_ms"] /= 1000
     path, output = tmp_path / "earlier.json", tmp_path / "out"
     path.write_text(json.dumps(slowed))
     ended = run_command("bench", graphs, *SHORT, "--tokens", 64, "--against", path, "--output", output)
@@ -263,10 +264,10 @@ STUDY = Path(__file__).parent.parent / "apps/ios-demo/Tests/EdgeDistilKitTests/G
 def study() -> dict[str, Any]:
     row = {
         "model": "qa", "runtime": "coreml", "precision": "fp16", "compute_units": "all", "tokens": 384,
-        "tokenization": True, "median_ms": 12.0, "p90_ms": 14.4, "ratio": 1.0, "calls": 4, "random_weights": False,
+        "tokenization": True, "median_ms": 12.0, "p90_ms": 14.1, "ratio": 1.0, "calls": 4, "random_weights": False,
         "thermal_state": "nominal", "times_ms": [11.0, 12.0, 12.0, 15.0],
     }  # fmt: skip
-    slow = {"compute_units": "cpu_only", "median_ms": 24.0, "p90_ms": 28.8, "ratio": 2.0}
+    slow = {"compute_units": "cpu_only", "median_ms": 24.0, "p90_ms": 28.2, "ratio": 2.0}
     machine = {"system": "iOS 17.5", "architecture": "arm64", "processor": "iPhone15,2", "cores": 6}
     return {
         "machine": {**machine, "memory_bytes": 6 * 10**9, "instruction_sets": [], "gpu": None},
@@ -349,6 +350,21 @@ def test_golden_study_of_the_kit_is_read() -> None:
             lambda d: d["results"][0].update(median_ms=12.5),
             "median_ms is 12.5, expected 12, the median of its times_ms",
         ),
+        (
+            lambda d: d["results"][1].update(p90_ms=30.0),
+            r"results\[1\].p90_ms is 30.0, expected 28.2, the 90th percentile of its times_ms",
+        ),
+        (
+            lambda d: d["results"][1].update(ratio=77),
+            r"results\[1\].ratio is 77, expected 2, its median over the first one's",
+        ),
+        (lambda d: d["results"][0].update(ratio_interval="x"), r"ratio_interval is 'x', expected two numbers above 0"),
+        (
+            lambda d: d["results"][0].update(median_interval_ms=[1]),
+            r"median_interval_ms is \[1\], expected two numbers",
+        ),
+        (lambda d: d["results"][0].update(peak_bytes="many"), r"results\[0\].peak_bytes is 'many', expected a number"),
+        (lambda d: d["results"][0].update(warmup="x"), r"results\[0\].warmup is 'x', expected a whole number"),
         (lambda d: d["results"][0].update(runtime="wrong"), r"results\[0\].runtime is 'wrong', expected one of: torch"),
         (
             lambda d: d["results"].append(d["results"][1]),
@@ -465,6 +481,20 @@ def test_numbers_that_would_fail_after_measuring_are_refused_before(graphs: Path
     ended = run_command("bench", graphs, "--threads", 100000)
     assert ended.error.startswith("--threads 100000: is more than there are cores, ")
     assert not cores or ended.error.endswith(f", {len(cores)}")
+
+
+def test_inputs_without_room_are_refused_before_anything_is_opened(graphs: Path) -> None:
+    ended = run_command("bench", graphs, "--tokens", 5)
+    assert ended.error == "--tokens 5: inputs have no room for a question and a context"
+    assert "opening" not in ended.err
+
+
+def test_results_that_are_imported_twice_are_shown_once(written: Callable[[Any], Path], tmp_path: Path) -> None:
+    file = written(study())
+    again = tmp_path / "again.json"
+    again.write_bytes(file.read_bytes())
+    ended = run_command("bench", "--no-measure", "--import", file, "--import", again, "--json")
+    assert [report["source"] for report in json.loads(ended.out)["imported"]] == [str(file)]
 
 
 def _workers(scratch: Path) -> list[int]:

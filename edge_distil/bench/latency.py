@@ -118,7 +118,7 @@ def check_tokens(model: str, runtime: str, lengths: Sequence[int] | None, tokens
         )
     if tokens < _MIN_TOKENS:
         raise UserError(
-            f"inputs of {tokens} tokens have no room for a question and a context",
+            f"--tokens {tokens}: inputs have no room for a question and a context",
             f"give {_MIN_TOKENS} tokens or more",
         )
 

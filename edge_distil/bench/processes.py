@@ -161,10 +161,11 @@ def measure_apart(
     cpus = cpus_for(threads)
     workers: list[Worker] = []
     left_out: list[dict[str, Any]] = []
-    for setup in setups if tokens else ():
-        config = Path(setup.folder) / "config.json"
-        if config.is_file() and tokens:
-            check_length(Path(setup.folder), tokens, "--tokens")
+    if tokens:  # before anything is opened
+        for setup in setups:
+            check_tokens(setup.model, setup.runtime, None, tokens)
+            if (Path(setup.folder) / "config.json").is_file():
+                check_length(Path(setup.folder), tokens, "--tokens")
     try:
         for setup in setups:
             note(f"opening {setup}")

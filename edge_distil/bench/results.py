@@ -15,16 +15,25 @@ RESULTS = "results.json"
 # What tells contenders apart. `device` and `compute_units` are not in every file.
 _KEYS = ("model", "runtime", "precision", "device", "compute_units", "tokens", "tokenization")
 
+# What is in the rows of some machines and null or missing elsewhere.
+_MEASURED = ("p99_ms", "load_ms", "first_call_ms", "peak_bytes", "device_peak_bytes", "bytes", "spread")
 
-def read_reports(path: Path) -> list[dict[str, Any]]:
-    """The reports in a file, of `edge-distil bench --json` or of the app's study, or in a folder that `--output` wrote.
 
-    What was measured there comes first, if anything was, then what was imported: a report for each machine. Where rows
+def read_reports(*paths: Path) -> list[dict[str, Any]]:
+    """The reports in files, of `edge-distil bench --json` or of the app's study, or in folders that `--output` wrote.
+
+    Of each, what was measured there comes first, if anything was, then what was imported: a report for each machine,
+    and once where several files have the same one. Where rows
     have `times_ms` but not `p99_ms`, `median_interval_ms` or `ratio_interval`, these are worked out from them. Raises
     `UserError` that names the file and the field where something is missing or is not what it should be.
     """
-    measured, imported = _read(path)
-    return [*measured, *imported]
+    found: list[dict[str, Any]] = []
+    for path in paths:
+        measured, imported = _read(path)
+        for report in (*measured, *imported):
+            if not any(each | {"source": None} == report | {"source": None} for each in found):
+                found.append(report)
+    return found
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -152,9 +161,13 @@ class _Checked:
         if not isinstance(self._value.get("results"), list) or not self._value["results"]:
             self._refuse("results", "a list of one row or more")
         seen: dict[tuple[Any, ...], int] = {}
+        bases: dict[bool, float] = {}
         for index, row in enumerate(self._value["results"]):
             place = self._within(f"results[{index}]")
-            _Checked(self._file, place, row).row()
+            checked = _Checked(self._file, place, row)
+            checked.row()
+            base = bases.setdefault(row["tokenization"], row["median_ms"])
+            checked.follows("ratio", row["median_ms"] / base, "its median over the first one's")
             if (first := seen.setdefault(_key(row), index)) != index:
                 raise UserError(
                     f"{self._file}: {place} is of the same contender as results[{first}]: {_named(_key(row))}",
@@ -171,13 +184,25 @@ class _Checked:
         self.flag("tokenization", "random_weights")
         self.count("tokens", "calls")
         self.positive("median_ms", "p90_ms", "ratio")
+        self.positive(*(name for name in _MEASURED if self._value.get(name) is not None))
+        if self._value.get("warmup"):
+            self.count("warmup")
+        for name in ("median_interval_ms", "ratio_interval"):
+            ends = self._value.get(name)
+            if ends is not None and not (isinstance(ends, list) and len(ends) == 2 and all(map(_is_positive, ends))):
+                self._refuse(name, "two numbers above 0, or null")
         times = self._value.get("times_ms")
         if times is None:
             return
         if not isinstance(times, list) or len(times) != self._value["calls"] or not all(map(_is_positive, times)):
             self._refuse("times_ms", f"{self._value['calls']} numbers above 0, one for each of its calls")
-        if not math.isclose(median(times), self._value["median_ms"], rel_tol=1e-6):
-            self._refuse("median_ms", f"{median(times):.6g}, the median of its times_ms")
+        self.follows("median_ms", median(times), "the median of its times_ms")
+        self.follows("p90_ms", statistics.percentile(times, 90), "the 90th percentile of its times_ms")
+
+    def follows(self, name: str, value: float, what: str) -> None:
+        """Refuse a figure that is not what the others make of it."""
+        if not math.isclose(value, self._value[name], rel_tol=1e-6):
+            self._refuse(name, f"{value:.6g}, {what}")
 
 
 def _is_positive(value: Any) -> bool:
