@@ -7,6 +7,8 @@
 set -euo pipefail
 : "${TEACHER:?a checkpoint}" "${CORPUS:?a text file}" "${GLUE:?a folder}"
 RUNS=${RUNS:-runs/ablation} STEPS=${STEPS:-500} STUDENT_RATE=${STUDENT_RATE:-2e-4} SEEDS=${SEEDS:-0 1 2}
+source "$(dirname "$0")/same_settings.sh"
+same_settings "TEACHER=$TEACHER" "CORPUS=$CORPUS" "GLUE=$GLUE" "STEPS=$STEPS" "STUDENT_RATE=$STUDENT_RATE"
 names=${*:-triple without-ce without-cos without-mlm random}
 
 for name in $names; do
@@ -19,7 +21,7 @@ for name in $names; do
   mkdir -p "$RUNS/$name"
   [ -s "$RUNS/$name/student/edge_distil.json" ] || edge-distil train --teacher "$TEACHER" --corpus "$CORPUS" \
     --block-length 128 --max-steps "$STEPS" --batch-size 16 --learning-rate 5e-4 --dropout 0 ${options[@]+"${options[@]}"} \
-    --output "$RUNS/$name/student"
+    --output "$RUNS/$name/student" --resume
 done
 for seed in $SEEDS; do
   for name in $names; do

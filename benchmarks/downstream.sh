@@ -10,10 +10,18 @@ set -euo pipefail
 : "${TEACHER:?a checkpoint}" "${STUDENT:?a checkpoint}" "${GLUE:?a folder}" "${REVIEWS:?a folder}" "${SQUAD:?a folder}"
 RUNS=${RUNS:-runs/downstream} SEEDS=${SEEDS:-0 1 2} TEACHER_RATE=${TEACHER_RATE:-1e-4} STUDENT_RATE=${STUDENT_RATE:-2e-4}
 
+source "$(dirname "$0")/same_settings.sh"
+same_settings "TEACHER=$TEACHER" "STUDENT=$STUDENT" "GLUE=$GLUE" "REVIEWS=$REVIEWS" "SQUAD=$SQUAD" \
+  "QA_TEACHER=${QA_TEACHER:-}" "TEACHER_RATE=$TEACHER_RATE" "STUDENT_RATE=$STUDENT_RATE"
+teachers=$RUNS/seed-${SEEDS%% *}
+all="glue-teacher glue-student glue-distilled reviews-teacher reviews-student reviews-distilled squad-teacher squad-student squad-distilled"
+for name in "$@"; do
+  [[ " $all " == *" $name "* ]] || { echo "$name: choose among $all" >&2; exit 2; }
+done
+
 for seed in $SEEDS; do
   mkdir -p "$RUNS/seed-$seed"
-  for name in ${*:-glue-teacher glue-student glue-distilled reviews-teacher reviews-student reviews-distilled \
-    squad-teacher squad-student squad-distilled}; do
+  for name in ${*:-$all}; do
     output="$RUNS/seed-$seed/$name"
     # Of GLUE's tasks, a folder each, WNLI is the last.
     [ -s "$output/edge_distil.json" ] || [ -s "$output/wnli/edge_distil.json" ] && continue
@@ -24,13 +32,13 @@ for seed in $SEEDS; do
     case $name in
       glue-*)
         options+=(--task glue --data "$GLUE")
-        [ "$name" = glue-distilled ] && options+=(--teacher "$RUNS/seed-0/glue-teacher") ;;
+        [ "$name" = glue-distilled ] && options+=(--teacher "$teachers/glue-teacher") ;;
       reviews-*)
         options+=(--task text --data "$REVIEWS/train.jsonl.gz" --eval "$REVIEWS/test.jsonl.gz" --max-length 256)
-        [ "$name" = reviews-distilled ] && options+=(--teacher "$RUNS/seed-0/reviews-teacher") ;;
+        [ "$name" = reviews-distilled ] && options+=(--teacher "$teachers/reviews-teacher") ;;
       squad-*)
         options+=(--task squad --data "$SQUAD/train-v1.1.json" --eval "$SQUAD/dev-v1.1.json" --epochs 2)
-        [ "$name" = squad-distilled ] && options+=(--teacher "${QA_TEACHER:-$RUNS/seed-0/squad-teacher}") ;;
+        [ "$name" = squad-distilled ] && options+=(--teacher "${QA_TEACHER:-$teachers/squad-teacher}") ;;
     esac
     edge-distil finetune "${options[@]}" --learning-rate "$rate" --seed "$seed" --output "$output"
   done

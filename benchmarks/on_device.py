@@ -56,6 +56,8 @@ def main() -> None:
         for row in measured["results"]
     ]
     reports = [measured, *measured.pop("imported", [])]
+    if not list(pairs(measured, False)):
+        sys.exit("the two were measured in no runtime and precision that both have, so that nothing can be compared")
     result = result_files.write(
         "on-device",
         command=result_files.command_line(),
@@ -70,14 +72,26 @@ def main() -> None:
         draw(result_files.ROOT / path)
 
 
+def is_small(report: Mapping[str, Any], model: str) -> bool:
+    """Whether a model is the DistilBERT of a report: the second one measured; of an imported report, by its name."""
+    if "source" in report:
+        return "distil" in model.lower()
+    return model != report["results"][0]["model"]
+
+
 def pairs(report: Mapping[str, Any], tokenization: bool) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """The rows of BERT and of DistilBERT in every runtime and precision that has both."""
+    """The rows of BERT and of DistilBERT in every runtime and precision that has both, and on the same device."""
     alike: dict[tuple[Any, ...], dict[bool, dict[str, Any]]] = {}
     for row in report["results"]:
         if row["tokenization"] == tokenization:
-            of_kind = alike.setdefault((row["runtime"], row["precision"], row["tokens"]), {})
-            of_kind["distil" in row["model"].lower()] = row
+            kind = tuple(row.get(name) for name in ("runtime", "precision", "device", "compute_units", "tokens"))
+            alike.setdefault(kind, {})[is_small(report, row["model"])] = row
     yield from ((found[False], found[True]) for found in alike.values() if len(found) == 2)
+
+
+def label(row: Mapping[str, Any]) -> str:
+    """The runtime and the precision of a row, and on which units where there is a choice."""
+    return " ".join(filter(None, (row["runtime"], row["precision"], row.get("compute_units"))))
 
 
 def ratio_interval(result: Mapping[str, Any], bert: Mapping[str, Any], distilbert: Mapping[str, Any]) -> str:
@@ -109,14 +123,14 @@ def latency(result: dict[str, Any]) -> str:
     ]
     for index, report in enumerate(result["results"]["reports"]):
         machine = f"{report['machine']['processor']}, {report['threads'] or 'its own'} threads"
-        with_text = {bert["runtime"] + str(bert["precision"]): (bert, small) for bert, small in pairs(report, True)}
+        with_text = {label(bert): (bert, small) for bert, small in pairs(report, True)}
         for bert, small in pairs(report, False):
             interval = ratio_interval(result, bert, small) if index == 0 else ""
-            both = with_text.get(bert["runtime"] + str(bert["precision"]))
+            both = with_text.get(label(bert))
             rows.append(
                 [
                     machine,
-                    f"{bert['runtime']} {bert['precision']}",
+                    label(bert),
                     f"{bert['median_ms']:,.1f} / {small['median_ms']:,.1f}",
                     "–",
                     f"{bert['median_ms'] / small['median_ms']:.2f}{interval}",
@@ -131,12 +145,12 @@ def latency(result: dict[str, Any]) -> str:
 def files(result: dict[str, Any]) -> dict[str, dict[bool, int]]:
     """Bytes of BERT and of DistilBERT in what goes into an app, and of the graphs."""
     by_kind: dict[str, dict[bool, int]] = {}
-    for row in result["results"]["packages"]:
-        by_kind.setdefault(f"Core ML {row['precision']}", {})["distil" in row["model"].lower()] = row["bytes"]
-    for row in result["results"]["reports"][0]["results"]:
+    packages, measured = result["results"]["packages"], result["results"]["reports"][0]
+    for row in packages:
+        by_kind.setdefault(f"Core ML {row['precision']}", {})[row["model"] != packages[0]["model"]] = row["bytes"]
+    for row in measured["results"]:
         if row.get("bytes") and row["runtime"] in ("torch", "onnxruntime", "openvino") and row["precision"] != "bf16":
-            kind = f"{row['runtime']} {row['precision']}"
-            by_kind.setdefault(kind, {})["distil" in row["model"].lower()] = row["bytes"]
+            by_kind.setdefault(label(row), {})[is_small(measured, row["model"])] = row["bytes"]
     return {kind: found for kind, found in by_kind.items() if len(found) == 2}
 
 
@@ -157,7 +171,7 @@ def sizes(result: dict[str, Any]) -> str:
 def summary(result: dict[str, Any]) -> str:
     """Size and latency of both, of every file: the README's."""
     times = {
-        f"{bert['runtime']} {bert['precision']}": (bert["median_ms"], small["median_ms"])
+        label(bert): (bert["median_ms"], small["median_ms"])
         for bert, small in pairs(result["results"]["reports"][0], False)
     }
     rows = []

@@ -5,12 +5,13 @@
 set -euo pipefail
 : "${ENCODER:?a BERT encoder folder}" "${CORPUS:?a text file}" "${SQUAD:?a folder with SQuAD files}"
 RUNS=${RUNS:-runs/real}
-mkdir -p "$RUNS"
+source "$(dirname "$0")/same_settings.sh"
+same_settings "ENCODER=$ENCODER" "CORPUS=$CORPUS" "SQUAD=$SQUAD"
 
-stage() { # stage NAME FOLDER COMMAND…: runs the command unless its folder is there, keeps its JSON
+stage() { # stage NAME FOLDER COMMAND…: runs the command unless its folder and its JSON are there, keeps the JSON
   local name=$1 folder=$2
   shift 2
-  [ -e "$folder" ] || edge-distil "$@" --output "$folder" --json > "$RUNS/$name.json"
+  [ -e "$folder" ] && [ -s "$RUNS/$name.json" ] || edge-distil "$@" --output "$folder" --json > "$RUNS/$name.json"
 }
 score() { # score MODEL [OPTIONS…]
   local name=$1
@@ -20,9 +21,9 @@ score() { # score MODEL [OPTIONS…]
 }
 
 stage pretrain "$RUNS/teacher" pretrain --from "$ENCODER" --corpus "$CORPUS" --block-length 128 --max-steps 600 \
-  --learning-rate 3e-4 --dropout 0
+  --learning-rate 3e-4 --dropout 0 --resume
 stage train "$RUNS/student" train --teacher "$RUNS/teacher" --corpus "$CORPUS" --block-length 128 --max-steps 1500 \
-  --batch-size 16 --learning-rate 5e-4 --dropout 0
+  --batch-size 16 --learning-rate 5e-4 --dropout 0 --resume
 stage finetune-teacher "$RUNS/qa-teacher" finetune --task squad --model "$RUNS/teacher" \
   --data "$SQUAD/train-v1.1.json" --epochs 2 --learning-rate 1e-4
 stage finetune-distilled "$RUNS/qa-student-distilled" finetune --task squad --model "$RUNS/student" \

@@ -7,8 +7,10 @@ set -euo pipefail
 RUNS=${RUNS:-runs/small-data} SEEDS=${SEEDS:-0 1 2} HERE=$(dirname "$0")
 TEACHER_RATE=${TEACHER_RATE:-1e-4} STUDENT_RATE=${STUDENT_RATE:-2e-4}
 SPLIT=$RUNS/glue
+source "$HERE/same_settings.sh"
+same_settings "TEACHER=$TEACHER" "GLUE=$GLUE" "TEACHER_RATE=$TEACHER_RATE" "STUDENT_RATE=$STUDENT_RATE"
 
-[ -d "$SPLIT" ] || python "$HERE/small_data.py" split "$GLUE" "$SPLIT"
+[ -s "$SPLIT/QQP/dev.tsv" ] || # which is written last python "$HERE/small_data.py" split "$GLUE" "$SPLIT"
 run() { # run FOLDER COMMAND…: unless the folder is there
   [ -s "$1/edge_distil.json" ] || edge-distil "${@:2}" --output "$1"
 }

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,66 @@ def tables(*names: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(script, capture_output=True, text=True, env={"PATH": os.environ["PATH"], **variables})
 
 
-def test_tables_say_all_that_they_need_before_they_begin() -> None:
+def test_tables_say_all_that_they_need_before_they_begin(tmp_path: Path) -> None:
     ended = tables()
     assert ended.returncode == 2
     assert "give GLUE REVIEWS SQUAD TEACHER STUDENT CORPUS," in ended.stderr
     assert "give GLUE," in tables("model-size", TEACHER="somewhere").stderr
     assert "give GLUE SQUAD CORPUS," in tables("small-data", ENCODER="somewhere").stderr
-    assert "somewhere: no such model folder" in tables("model-size", TEACHER="somewhere", GLUE="glue").stderr
+    assert "give STUDENT" in tables("downstream", TEACHER="a", GLUE="a", REVIEWS="a", SQUAD="a").stderr
+    assert "give SQUAD CORPUS," in tables("learning-budget", ENCODER="somewhere").stderr
+    for lacking in ("TEACHER", "GLUE"):
+        given = {"TEACHER": str(tmp_path), "GLUE": str(tmp_path), lacking: "somewhere"}
+        assert f"{lacking}=somewhere: is not there" in tables("model-size", **given).stderr
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a study's script with an `edge-distil` that writes down what it is told and makes its folder."""
+    command = tmp_path / "bin/edge-distil"
+    command.parent.mkdir()
+    command.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/told\nwhile [ $# -gt 1 ]; do shift; [ "$1" = --output ] && out=$2; done\n'
+        'mkdir -p "$out/wnli"; echo {} | tee "$out/edge_distil.json" > "$out/wnli/edge_distil.json"\n'
+    )
+    command.chmod(0o755)
+
+    def run(script: str, *names: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": f"{command.parent}:{os.environ['PATH']}", "RUNS": str(tmp_path / "runs"), **variables}
+        whole = ["bash", str(ROOT / "benchmarks" / script), *names]
+        return subprocess.run(whole, capture_output=True, text=True, env=environment)
+
+    return run
+
+
+def test_results_of_one_model_never_pass_for_another_s(
+    study: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    given = {"TEACHER": "bert", "CORPUS": "text", "GLUE": "glue", "SEEDS": "0"}
+    for variables in ({}, {}, {"SEEDS": "0 1"}):
+        ended = study("ablation.sh", "triple", **{**given, **variables})
+        assert ended.returncode == 0, ended.stderr
+    told = (tmp_path / "told").read_text().splitlines()
+    # Started three times, everything was made once, and another seed is no other setting.
+    assert [line.split()[0] for line in told] == ["train", "finetune", "finetune"]
+    assert "--seed 1" in told[-1]
+    other = study("ablation.sh", "triple", **{**given, "TEACHER": "roberta"})
+    assert other.returncode == 2
+    assert "< TEACHER=bert\n> TEACHER=roberta\n" in other.stderr
+    assert (tmp_path / "told").read_text().splitlines() == told
+
+
+def test_second_distillations_have_the_first_seed_s_teachers(
+    study: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    given = dict.fromkeys(("TEACHER", "STUDENT", "GLUE", "REVIEWS", "SQUAD"), "there")
+    assert study("downstream.sh", SEEDS="1 2", **given).returncode == 0
+    distilled = [line for line in (tmp_path / "told").read_text().splitlines() if "--teacher" in line]
+    assert len(distilled) == 6
+    assert all(f"--teacher {tmp_path}/runs/seed-1/" in line for line in distilled)
+    unknown = study("downstream.sh", "glue-studnet", **given)
+    assert unknown.returncode == 2
+    assert unknown.stderr.startswith("glue-studnet: choose among glue-teacher ")
 
 
 def test_unknown_table_is_refused_with_the_names_of_all_before_anything_is_run() -> None:
