@@ -38,6 +38,8 @@ def collect(runs: Path) -> dict[str, Any]:
         return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["measured"])
 
     names = [name for name in VARIANTS if any(runs.glob(f"{name}/seed-*/wnli/{MANIFEST}"))]
+    if "triple" not in names:
+        sys.exit(f"{runs}: has no student with nothing left out that was fine-tuned: what changes cannot be told")
     seeds = sorted(int(folder.name.removeprefix("seed-")) for folder in runs.glob(f"{names[0]}/seed-*"))
     seeds = [seed for seed in seeds if all((runs / f"{name}/seed-{seed}/wnli/{MANIFEST}").is_file() for name in names)]
     folders = [runs / f"{name}/seed-{seed}" for name in names for seed in seeds]
@@ -107,7 +109,10 @@ def blocks(result: dict[str, Any]) -> result_files.Blocks:
 
 def main() -> None:
     """Write the result file and the page's table."""
-    result = result_files.write("ablation", command="benchmarks/ablation.sh", **collect(Path(sys.argv[1])))
+    runs = result_files.runs_folder()
+    found = collect(runs)
+    command = result_files.script_command("ablation.sh", runs, SEEDS=found["seeds"])
+    result = result_files.write("ablation", command=command, configuration=result_files.settings(runs), **found)
     result_files.write_blocks(blocks(result))
 
 

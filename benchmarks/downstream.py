@@ -2,7 +2,7 @@
 
     python benchmarks/downstream.py runs/downstream
 
-Parts that were not run are left out, and the document says so.
+Parts that were not run are left out, dashes in the tables.
 """
 
 import json
@@ -44,30 +44,39 @@ MODELS = {
 }
 
 
-def scores_of(folders: list[Path], name: str) -> dict[str, Any]:
+def scores_of(folders: dict[int, Path], name: str) -> dict[str, Any]:
     """Of the same model with several seeds, a folder each, the scores under a dev metric, and what it took."""
-    found = [json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["measured"] for folder in folders]
-    scores = [score for each in found for score in each.get(f"dev_{name}_of_seeds", [each[f"dev_{name}"]])]
+    found = {seed: _measured(folder) for seed, folder in folders.items()}
+    scores = {seed: each[f"dev_{name}"] for seed, each in found.items()}
     # The figures beside the median are those of the run nearest to it.
-    nearest = min(found, key=lambda each: abs(each[f"dev_{name}"] - statistics.median(scores)))
+    nearest = min(found.values(), key=lambda each: abs(each[f"dev_{name}"] - statistics.median(scores.values())))
     kept = {key: nearest[key] for key in ("examples", "steps", "parameters", "seconds")}
-    kept["seconds_of_all"] = sum(each["seconds"] for each in found)
-    return {"metric": name, "of_seeds": scores, "median": statistics.median(scores), **kept} | {
+    kept["seconds_of_all"] = sum(each["seconds"] for each in found.values())
+    return {"metric": name, "of_seeds": scores, "median": statistics.median(scores.values()), **kept} | {
         key: value for key, value in nearest.items() if key.startswith("dev_") and isinstance(value, (int, float))
     }
 
 
+def _measured(folder: Path) -> dict[str, Any]:
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if manifest["config"]["seeds"] != 1:
+        sys.exit(f"{folder}: is the best of several seeds, where one is wanted; train it again without --seeds")
+    return dict(manifest["measured"])
+
+
 def collect(runs: Path) -> dict[str, Any]:
-    """The figures of every folder that is there as `results`, and the score of every seed as `runs`."""
+    """The figures of every folder that is there as `results`, the score of every seed as `runs`, and the `seeds`."""
     found: dict[str, Any] = {}
     runs_of: list[dict[str, Any]] = []
 
     def add(entry: dict[str, Any], **named: str) -> dict[str, Any]:
-        runs_of.extend({**named, "metric": entry["metric"], "score": score} for score in entry.pop("of_seeds"))
+        scores = entry.pop("of_seeds").items()
+        runs_of.extend({**named, "seed": seed, "metric": entry["metric"], "score": score} for seed, score in scores)
         return entry
 
-    def folders(name: str) -> list[Path]:
-        return [manifest.parent for manifest in sorted(runs.glob(f"seed-*/{name}/{MANIFEST}"))]
+    def folders(name: str) -> dict[int, Path]:
+        there = [folder for folder in runs.glob("seed-*") if (folder / name / MANIFEST).is_file()]
+        return {seed: runs / f"seed-{seed}" / name for seed in sorted(int(each.name[5:]) for each in there)}
 
     for model in ("teacher", "student", "distilled"):
         for task in GLUE:
@@ -80,7 +89,9 @@ def collect(runs: Path) -> dict[str, Any]:
     for name in MODELS:
         if of_squad := folders(name):
             found[name] = add(scores_of(of_squad, "f1"), model=name)
-    return {"runs": runs_of, "results": found}
+    if not found:
+        sys.exit(f"{runs}: holds no runs of downstream.sh")
+    return {"seeds": sorted({run["seed"] for run in runs_of}), "runs": runs_of, "results": found}
 
 
 def spread(result: dict[str, Any], model: str, task: str | None = None) -> str:
@@ -153,7 +164,10 @@ def tables(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Write the result file and the document's tables."""
-    result = result_files.write("downstream", command="benchmarks/downstream.sh", **collect(Path(sys.argv[1])))
+    runs = result_files.runs_folder()
+    found = collect(runs)
+    command = result_files.script_command("downstream.sh", runs, SEEDS=found["seeds"])
+    result = result_files.write("downstream", command=command, configuration=result_files.settings(runs), **found)
     result_files.write_blocks(blocks(result))
 
 

@@ -36,9 +36,9 @@ def table(result: dict[str, Any]) -> str:
                 label,
                 "ours",
                 f"{measured['parameters'] / 1e6:.0f}",
-                f"one thread of {result['machine']['processor']} × {60 * hours:.0f} minutes",
-                f"{hours:.2f} (of a CPU core)",
-                f"{measured['tokens'] / 1e6:.1f} M tokens of 32 MB",
+                f"{result['machine']['processor']} × {60 * hours:.0f} minutes",
+                f"{hours:.2f} (of a CPU)",
+                f"{measured['tokens'] / 1e6:.1f} M tokens",
             ]
         )
     return markdown(("model", "", "M parameters", "training", "device-hours", "data"), rows)

@@ -7,7 +7,6 @@ and hold nothing that is not in the file.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,11 @@ def tables(result: dict[str, Any]) -> str:
         [row["article"], row["question"], row["gold"][0], row["text"], f"{row['score']:.2f}"] for row in result["asked"]
     ]
     parts = [
-        ("SQuAD dev (2,280 questions on 8 unseen articles)", ("model", "EM", "F1", "% of the teacher's F1"), scores),
+        (
+            f"SQuAD dev, {result['scores']['qa-teacher']['examples']:,} questions",
+            ("model", "EM", "F1", "% of the teacher's F1"),
+            scores,
+        ),
         ("Three questions to the int8 student", ("article", "question", "gold", "answer", "score"), asked),
         ("Masked-LM on held-out blocks, rare words masked more often", ("model", "loss", "accuracy %"), masked),
         ("Stages", ("stage", "steps", "million parameters", "minutes"), stages),
@@ -97,8 +100,11 @@ def tables(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Write the result file and the document's tables."""
-    results = collect(Path(sys.argv[1]))
-    result = result_files.write("real-run", command="benchmarks/real_run.sh", seeds=[0], results=results)
+    runs = result_files.runs_folder()
+    results = collect(runs)
+    command = result_files.script_command("real_run.sh", runs)
+    given = result_files.settings(runs)
+    result = result_files.write("real-run", command=command, configuration=given, seeds=[0], results=results)
     result_files.write_blocks(blocks(result))
 
 

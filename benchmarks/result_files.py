@@ -70,6 +70,25 @@ def write(
     return read(name or study)
 
 
+def runs_folder() -> Path:
+    """The only argument of a script that collects runs. Ends the script where it is not there."""
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
+        sys.exit(f"usage: python benchmarks/{Path(sys.argv[0]).name} RUNS, the folder of the runs")
+    return Path(sys.argv[1])
+
+
+def settings(runs: Path) -> dict[str, str]:
+    """What the script that made the runs was told: see `same_settings.sh`."""
+    lines = (runs / "settings.txt").read_text(encoding="utf-8").splitlines()
+    return {name: value for name, _, value in (line.partition("=") for line in lines) if value}
+
+
+def script_command(script: str, runs: Path, **more: Sequence[int]) -> str:
+    """What to type to make the runs again: a script of this folder and its variables."""
+    given = {**settings(runs), **{name: " ".join(map(str, value)) for name, value in more.items()}}
+    return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in given.items()), f"bash benchmarks/{script}"])
+
+
 def commit() -> str | None:
     """The commit that is checked out, with a + behind it where files differ from it; None outside a repository."""
     try:

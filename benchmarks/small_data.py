@@ -1,7 +1,7 @@
 """The data and the table of `small_data.sh`.
 
     python benchmarks/small_data.py split GLUE FOLDER
-    python benchmarks/small_data.py tables runs/small-data
+    python benchmarks/small_data.py runs/small-data
 
 `split` merges SST-2's train and dev sentences, mixes them with a fixed seed, and cuts them 80/10/10 into train.tsv,
 dev.tsv and test.tsv, as the reproduction did; and it makes a file of GLUE's QQP layout out of STS-B's dev pairs, since
@@ -59,24 +59,36 @@ def _write(path: Path, header: tuple[str, ...], rows: list[Any]) -> None:
         writer.writerows([header, *rows])
 
 
-def collect(runs: Path) -> list[dict[str, Any]]:
-    """The accuracies of every model on every set, by seed, and what training took."""
-    rows = []
+def collect(runs: Path) -> dict[str, Any]:
+    """`results`: the accuracies of every model on every set, and what training took; `runs`: those of every seed.
+
+    A model that was not trained, or not scored on every set, is left out.
+    """
+    rows: list[dict[str, Any]] = []
+    scores: list[dict[str, Any]] = []
     for model in MODELS:
-        folders = sorted(manifest.parent for manifest in runs.glob(f"seed-*/{model}/{MANIFEST}"))
+        folders = [
+            folder
+            for folder in sorted(runs.glob(f"seed-*/{model}"))
+            if all(path.is_file() for path in (folder / MANIFEST, *(Path(f"{folder}-{name}.json") for name in SETS)))
+        ]
+        if not folders:
+            continue
         measured = [json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["measured"] for folder in folders]
-        row: dict[str, Any] = {"model": model, "parameters": measured[0]["parameters"]}
-        row["seconds_of_seeds"] = [each["seconds"] for each in measured]
-        row["training_examples"], row["steps"] = measured[0]["examples"], measured[0]["steps"]
+        row: dict[str, Any] = {"model": model, **{key: measured[0][key] for key in ("parameters", "examples", "steps")}}
+        row["seconds_of_all"] = sum(each["seconds"] for each in measured)
         for name in SETS:
             scored = [json.loads(Path(f"{folder}-{name}.json").read_text(encoding="utf-8")) for folder in folders]
-            row[name] = {
-                "examples": scored[0]["examples"],
-                "accuracy_of_seeds": [each["accuracy"] for each in scored],
-                "accuracy": statistics.median(each["accuracy"] for each in scored),
-            }
+            accuracies = [each["accuracy"] for each in scored]
+            row[name] = {"examples": scored[0]["examples"], "accuracy": statistics.median(accuracies)}
+            scores += [
+                {"model": model, "scored_on": name, "seed": int(folder.parent.name[5:]), "accuracy": accuracy}
+                for folder, accuracy in zip(folders, accuracies, strict=True)
+            ]
         rows.append(row)
-    return rows
+    if not rows:
+        sys.exit(f"{runs}: holds no runs of small_data.sh")
+    return {"seeds": sorted({run["seed"] for run in scores}), "runs": scores, "results": {"models": rows}}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -84,7 +96,9 @@ def table(result: dict[str, Any]) -> str:
     cells = []
     for row in result["results"]["models"]:
         for name, label in SETS.items():
-            of_seeds = row[name]["accuracy_of_seeds"]
+            of_seeds = [
+                run["accuracy"] for run in result["runs"] if (run["model"], run["scored_on"]) == (row["model"], name)
+            ]
             cells.append(
                 [
                     MODELS[row["model"]],
@@ -93,11 +107,11 @@ def table(result: dict[str, Any]) -> str:
                     f"{row[name]['accuracy']:.1f}"
                     + (f" ({min(of_seeds):.1f} to {max(of_seeds):.1f})" if len(of_seeds) > 1 else ""),
                     f"{row['parameters'] / 1e6:.0f} M parameters, {row['steps']:,} steps on "
-                    f"{row['training_examples']:,} sentences",
+                    f"{row['examples']:,} sentences",
                 ]
             )
     made = markdown(("model", "scored on", "published", "ours, median of seeds", "what differs"), cells)
-    seconds = sum(sum(row["seconds_of_seeds"]) for row in result["results"]["models"])
+    seconds = sum(row["seconds_of_all"] for row in result["results"]["models"])
     return f"{made}\nSpent on training, all seeds: {seconds / 60:.0f} minutes, each on a core shared with other work.\n"
 
 
@@ -120,11 +134,13 @@ def prose(result: dict[str, Any]) -> result_files.Prose:
 
 def main() -> None:
     """Make the data, or write the result file and the page's table."""
-    if sys.argv[1] == "split":
+    if len(sys.argv) == 4 and sys.argv[1] == "split":
         split(Path(sys.argv[2]), Path(sys.argv[3]))
         return
-    models = collect(Path(sys.argv[2]))
-    result = result_files.write("small-data", command="benchmarks/small_data.sh", results={"models": models})
+    runs = result_files.runs_folder()
+    found = collect(runs)
+    command = result_files.script_command("small_data.sh", runs, SEEDS=found["seeds"])
+    result = result_files.write("small-data", command=command, configuration=result_files.settings(runs), **found)
     result_files.write_blocks(blocks(result))
 
 

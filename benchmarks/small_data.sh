@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A student of random weights, distilled on SST-2 alone in one epoch: a reproduction of DistilBERT that others published, at
 # our scale. Needs TEACHER (a masked-LM checkpoint) and GLUE (a folder with GLUE's SST-2, MRPC and STS-B).
-# `python benchmarks/small_data.py tables RUNS` makes the table of docs/small-data.md of it.
+# `python benchmarks/small_data.py RUNS` makes the table of docs/small-data.md of it.
 set -euo pipefail
 : "${TEACHER:?a checkpoint}" "${GLUE:?a folder}"
 RUNS=${RUNS:-runs/small-data} SEEDS=${SEEDS:-0 1 2} HERE=$(dirname "$0")

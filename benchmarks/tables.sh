@@ -54,6 +54,6 @@ for name in ${*:-$ALL}; do
     ablation) RUNS=$runs bash "$HERE/ablation.sh" && python "$HERE/ablation.py" "$runs" ;;
     on-device) python "$HERE/on_device.py" ;;
     learning-budget) python "$HERE/learning_budget.py" ;;
-    small-data) RUNS=$runs bash "$HERE/small_data.sh" && python "$HERE/small_data.py" tables "$runs" ;;
+    small-data) RUNS=$runs bash "$HERE/small_data.sh" && python "$HERE/small_data.py" "$runs" ;;
   esac
 done
