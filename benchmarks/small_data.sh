@@ -10,7 +10,8 @@ SPLIT=$RUNS/glue
 source "$HERE/same_settings.sh"
 same_settings "TEACHER=$TEACHER" "GLUE=$GLUE" "TEACHER_RATE=$TEACHER_RATE" "STUDENT_RATE=$STUDENT_RATE"
 
-[ -s "$SPLIT/QQP/dev.tsv" ] || # which is written last python "$HERE/small_data.py" split "$GLUE" "$SPLIT"
+# QQP is written last.
+[ -s "$SPLIT/QQP/dev.tsv" ] || python "$HERE/small_data.py" split "$GLUE" "$SPLIT"
 run() { # run FOLDER COMMAND…: unless the folder is there
   [ -s "$1/edge_distil.json" ] || edge-distil "${@:2}" --output "$1"
 }

@@ -48,6 +48,7 @@ def study(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     command.parent.mkdir()
     command.write_text(
         f'#!/bin/sh\necho "$@" >> {tmp_path}/told\nwhile [ $# -gt 1 ]; do shift; [ "$1" = --output ] && out=$2; done\n'
+        '[ -z "$out" ] && { echo {}; exit; }\n'
         'mkdir -p "$out/wnli"; echo {} | tee "$out/edge_distil.json" > "$out/wnli/edge_distil.json"\n'
     )
     command.chmod(0o755)
@@ -75,6 +76,21 @@ def test_results_of_one_model_never_pass_for_another_s(
     assert other.returncode == 2
     assert "< TEACHER=bert\n> TEACHER=roberta\n" in other.stderr
     assert (tmp_path / "told").read_text().splitlines() == told
+
+
+def test_small_data_trains_and_scores_each_model_once(
+    study: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    split = tmp_path / "runs/glue/QQP/dev.tsv"
+    split.parent.mkdir(parents=True)
+    split.write_text("id\n")
+    for _ in range(2):
+        ended = study("small_data.sh", TEACHER="bert", GLUE="glue", SEEDS="0 1")
+        assert (ended.returncode, ended.stderr) == (0, "")
+    told = (tmp_path / "told").read_text().splitlines()
+    outputs = [line.rpartition("/")[2] for line in told if "--output" in line]
+    assert outputs == ["random", "teacher", "alone", "student", "longer", "random", "teacher", "alone", "student"]
+    assert sum(line.startswith("evaluate ") for line in told) == 3 * (4 + 3)
 
 
 def test_second_distillations_have_the_first_seed_s_teachers(
