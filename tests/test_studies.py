@@ -145,3 +145,16 @@ def write(path: Path, header: str, rows: list[Any]) -> None:
     path.parent.mkdir(exist_ok=True)
     lines = [header, *("\t".join(map(str, row)) for row in rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["downstream", "ablation", "small-data", "real-run"])
+def test_folder_without_runs_is_refused_and_the_results_stay(name: str, tmp_path: Path) -> None:
+    results = ROOT / f"benchmarks/results/{name}.json"
+    before = results.read_bytes()
+    script = ROOT / f"benchmarks/{name.replace('-', '_')}.py"
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        ended = subprocess.run([sys.executable, script, folder], capture_output=True, text=True)
+        assert ended.returncode == 1
+        assert (str(tmp_path) in ended.stderr) == folder.is_dir(), ended.stderr
+        assert folder.is_dir() or ended.stderr.startswith("usage: ")
+    assert results.read_bytes() == before
