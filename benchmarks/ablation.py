@@ -29,7 +29,7 @@ VARIANTS = {
 
 
 def collect(runs: Path) -> dict[str, Any]:
-    """`results`: each variant's median scores, their mean, and what training took; `runs`: the score of every seed.
+    """`results`: each variant's median scores and macro-score, and what training took; `runs`: the score of every seed.
 
     Seeds and tasks are those that every variant was fine-tuned with.
     """
@@ -58,7 +58,9 @@ def collect(runs: Path) -> dict[str, Any]:
             {
                 "variant": name,
                 "scores": medians,
-                "macro_score": macro_score(medians),
+                "macro_score": statistics.median(
+                    macro_score({task: found[task, seed]["dev_score"] for task in tasks}) for seed in seeds
+                ),
                 "training": {key: trained[key] for key in ("steps", "tokens", "seconds", "mlm_loss")},
                 "fine_tuning_seconds": sum(each["seconds"] for each in found.values()),
             }
