@@ -109,6 +109,19 @@ def blocks(result: dict[str, Any]) -> result_files.Blocks:
     return {("docs/ablation.md", "ablation"): table(result)}
 
 
+def prose(result: dict[str, Any]) -> result_files.Prose:
+    """What the text around the table says of it."""
+    rows = {row["variant"]: row for row in result["results"]["variants"]}
+    hours = sum(row["training"]["seconds"] + row["fine_tuning_seconds"] for row in rows.values()) / 3600
+    similarity = [rows[name]["scores"]["sts-b"] for name in ("triple", "random")]
+    return {
+        "docs/ablation.md": [
+            f"In all {hours:.1f} hours of a core",
+            f"falls from {similarity[0]:.0f} to {similarity[1]:.0f} without them",
+        ]
+    }
+
+
 def main() -> None:
     """Write the result file and the page's table."""
     runs = result_files.runs_folder()
