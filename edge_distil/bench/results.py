@@ -23,9 +23,9 @@ def read_reports(*paths: Path) -> list[dict[str, Any]]:
     """The reports in files, of `edge-distil bench --json` or of the app's study, or in folders that `--output` wrote.
 
     Of each, what was measured there comes first, if anything was, then what was imported: a report for each machine,
-    and once where several files have the same one. Where rows
-    have `times_ms` but not `p99_ms`, `median_interval_ms` or `ratio_interval`, these are worked out from them. Raises
-    `UserError` that names the file and the field where something is missing or is not what it should be.
+    and once where several files have the same one. Where rows have `times_ms` but not `p99_ms`, `median_interval_ms` or
+    `ratio_interval`, these are worked out from them. Raises `UserError` that names the file and the field where
+    something is missing or is not what it should be.
     """
     found: list[dict[str, Any]] = []
     for path in paths:
